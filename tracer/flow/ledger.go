@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package flow
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// portKey is a port of one network namespace; every namespace has its own 127.0.0.1.
+type portKey struct {
+	netns uint32
+	port  uint16
+	proto uint16
+}
+
+// port is everything that holds, held or uses one port.
+type port struct {
+	socks    []*sock    // bound or listening now
+	conns    list       // connections with an end on it
+	departed []departed // the last listener of each address, newest first
+	waiting  []timeWait // the last one of each address
+}
+
+// maxMemory bounds how many addresses a port remembers who left. More are rare: a server has one
+// socket a family.
+const maxMemory = 4
+
+func (p *port) idle() bool { return len(p.socks) == 0 && p.conns.first == nil }
+
+// sock is a socket with a bind or listen record.
+type sock struct {
+	id          uint64
+	key         portKey
+	addr        netip.Addr
+	v6only      bool
+	flags       uint16 // of the bind: FlagReuse, FlagReusePort
+	proc        Actor  // stands for it: who bound it, then who called listen(); else a holder
+	caller      Actor  // who called listen(), where that was seen
+	since       uint64
+	listenSince uint64 // when listen() returned
+	listenFrom  uint64 // when connections began to succeed: a little earlier
+	listening   bool
+	ephemeral   bool
+	preexisting bool
+	holders     []Actor // every process that holds it, oldest first, as of the last look
+	flows       []*conn // UDP
+}
+
+// departed is a listener that a port had.
+type departed struct {
+	addr         netip.Addr
+	v6only       bool
+	proc         Actor
+	since, until uint64
+	from         uint64 // when connections began to succeed
+	reason       string
+	exit         Exit
+}
+
+// timeWait is a TIME_WAIT that a port was left in.
+type timeWait struct {
+	addr  netip.Addr
+	peer  netip.AddrPort // the connection's server
+	proc  Actor
+	since uint64
+	ends  uint64
+}
+
+// timeWaitLen is TCP_TIMEWAIT_LEN of include/net/tcp.h.
+const timeWaitLen = uint64(60 * time.Second)
+
+func (t *Table) portOf(key portKey) *port {
+	p := t.ports[key]
+	if p == nil {
+		t.makeRoom()
+		p = &port{}
+		t.ports[key] = p
+	}
+	return p
+}
+
+// makeRoom forgets ports that nobody uses, in no order, when there are too many.
+func (t *Table) makeRoom() {
+	if len(t.ports) < maxPorts {
+		return
+	}
+	for key, p := range t.ports {
+		if p.idle() {
+			delete(t.ports, key)
+		}
+		if len(t.ports) < maxPorts/2 {
+			return
+		}
+	}
+}
+
+func (t *Table) bound(ev *SockEvent) {
+	if ev.Error == 0 && t.socks[ev.ID] != nil && t.socks[ev.ID].preexisting {
+		return // the snapshot was first
+	}
+	if k := t.socks[ev.ID]; k != nil && ev.Error == 0 {
+		t.forget(k) // a disconnect took its port, and it is bound anew
+	}
+	r, s := t.beginSock("bind", ev)
+	s.HasRequested = ev.Flags&FlagRequested != 0
+	if s.HasRequested {
+		s.Requested = netip.AddrPortFrom(addrOf(ev.ReqAddr), ev.ReqPort)
+	}
+	s.V6Only = ev.Flags&FlagV6Only != 0
+	if ev.Error != 0 {
+		t.explainBind(r, ev)
+		t.emit(r)
+		return
+	}
+	s.Ephemeral = ev.Flags&FlagEphemeral != 0 && ev.Port != 0
+	s.Implicit = ev.Flags&FlagImplicit != 0
+	t.hold(ev, s)
+	t.emit(r)
+}
+
+// hold enters a socket into the ledger. It is full only when releases were lost: then any one goes.
+func (t *Table) hold(ev *SockEvent, s *SockRecord) *sock {
+	if len(t.socks) >= maxSocks {
+		for _, k := range t.socks {
+			t.forget(k)
+			t.lost["socket ledger"]++
+			break
+		}
+	}
+	k := &sock{
+		id:        ev.ID,
+		key:       portKey{ev.Netns, ev.Port, ev.Proto},
+		addr:      s.Address,
+		v6only:    ev.Flags&FlagV6Only != 0,
+		proc:      s.Process,
+		since:     ev.Time,
+		ephemeral: ev.Flags&FlagEphemeral != 0,
+		flags:     ev.Flags,
+	}
+	k.proc.Thread = ""
+	k.holders = addHolder(nil, k.proc)
+	t.count(k, 1)
+	t.socks[ev.ID] = k
+	p := t.portOf(k.key)
+	p.socks = append(p.socks, k)
+	if ev.Proto == UDP {
+		p.meet(k)
+	}
+	return k
+}
+
+// meet gives a UDP socket the flows to it that were told before it.
+func (p *port) meet(k *sock) {
+	for l := p.conns.first; l != nil; l = l.next {
+		if l == &l.conn.serverLink && l.conn.serverSocket == nil && l.conn.ev.ServerSock == k.id {
+			l.conn.serverSocket = k
+			k.flows = append(k.flows, l.conn)
+		}
+	}
+}
+
+func (t *Table) listened(ev *SockEvent) {
+	k := t.socks[ev.ID]
+	if ev.Error == 0 && k != nil && k.listening && k.preexisting {
+		return
+	}
+	r, s := t.beginSock("listen", ev)
+	s.Backlog = ev.Backlog
+	s.V6Only = ev.Flags&FlagV6Only != 0
+	s.Exposed = !s.Address.IsLoopback()
+	if ev.Error != 0 {
+		r.Preexisting = k != nil && k.preexisting
+		if ev.Error == eaddrinuse {
+			s.Holder = t.holder(ev, s.Address, ev.Port, ev.ID)
+		}
+		t.emit(r)
+		return
+	}
+	if k == nil {
+		k = t.hold(ev, s) // its bind was lost, or came before the snapshot could see it
+	}
+	r.Preexisting = k.preexisting
+	if k.key.port != ev.Port { // IP_BIND_ADDRESS_NO_PORT, or a bind that named no port
+		t.unhold(k)
+		k.key.port = ev.Port
+		p := t.portOf(k.key)
+		p.socks = append(p.socks, k)
+	}
+	k.addr, k.proc = s.Address, s.Process
+	k.proc.Thread = ""
+	k.caller = k.proc
+	t.rehold(k, addHolder(k.holders, k.proc))
+	t.listens(k, ev.Time)
+	if ev.Since != 0 {
+		k.listenFrom = ev.Since
+	}
+	if s.Exposed && k.ephemeral {
+		r.Level = Warn
+	}
+	t.emit(r)
+}
+
+func (t *Table) listens(k *sock, at uint64) {
+	k.listening, k.listenSince, k.listenFrom = true, at, at
+	set := t.listening[k.key.port]
+	if set == nil {
+		set = make(map[*sock]struct{})
+		t.listening[k.key.port] = set
+	}
+	set[k] = struct{}{}
+}
+
+func (t *Table) released(ev *SockEvent) {
+	k := t.socks[ev.ID]
+	if k != nil {
+		t.closeFlows(k, ev.Time) // their records come first: a release is a socket's last
+	}
+	r, s := t.beginSock("release", ev)
+	s.Held = -1
+	s.Reason = [...]string{"", "close", "exit", "shutdown"}[ev.Reason&3]
+	if ev.Reason == ReasonExit {
+		s.Exit = exitOf(ev.ExitCode)
+	}
+	if k == nil {
+		if ev.Since != 0 {
+			s.Held = time.Duration(ev.Time - ev.Since)
+			t.emit(r)
+		}
+		return
+	}
+	r.Preexisting = k.preexisting
+	s.Address = k.addr // the kernel may have cleared it by now
+	r.IPv6 = s.Address.Is6()
+	if !k.preexisting {
+		s.Held = time.Duration(ev.Time - k.since)
+	}
+	t.unlisten(k, s, ev.Time)
+	if ev.Flags&FlagKept != 0 {
+		return // shutdown() of a listener whose port was asked for: it is held on
+	}
+	t.forget(k)
+	t.emit(r)
+}
+
+// forget takes a socket out of the ledger.
+func (t *Table) forget(k *sock) {
+	t.unhold(k)
+	t.count(k, -1)
+	delete(t.socks, k.id)
+	delete(t.listening[k.key.port], k)
+	for _, c := range k.flows {
+		if c.clientSocket == k {
+			c.clientSocket = nil
+		}
+		if c.serverSocket == k {
+			c.serverSocket = nil
+		}
+	}
+}
+
+// unlisten remembers who listened, for whoever is refused next.
+func (t *Table) unlisten(k *sock, s *SockRecord, at uint64) {
+	if !k.listening {
+		return
+	}
+	k.listening = false
+	delete(t.listening[k.key.port], k)
+	if len(t.listening[k.key.port]) == 0 {
+		delete(t.listening, k.key.port)
+	}
+	d := departed{addr: k.addr, v6only: k.v6only, proc: k.proc, from: k.listenFrom, until: at, reason: s.Reason, exit: s.Exit}
+	if !k.preexisting {
+		d.since = k.listenSince
+	}
+	p := t.portOf(k.key)
+	p.departed = slices.DeleteFunc(p.departed, func(old departed) bool { return old.addr == d.addr })
+	p.departed = slices.Insert(p.departed, 0, d)[:min(len(p.departed)+1, maxMemory)]
+}
+
+func (t *Table) unhold(k *sock) {
+	p := t.ports[k.key]
+	for i, other := range p.socks {
+		if other == k {
+			p.socks = append(p.socks[:i], p.socks[i+1:]...)
+			break
+		}
+	}
+}
+
+// overlap says whether two sockets on one port are in each other's way, as far as addresses go
+// (inet_rcv_saddr_equal). An IPv6 wildcard takes IPv4 too unless it is v6only.
+func overlap(a netip.Addr, aOnly bool, b netip.Addr, bOnly bool) bool {
+	switch {
+	case a == b:
+		return true
+	case a.Is4() == b.Is4():
+		return a.IsUnspecified() || b.IsUnspecified()
+	case a.Is6():
+		return a.IsUnspecified() && !aOnly
+	default:
+		return b.IsUnspecified() && !bOnly
+	}
+}
+
+// serves says whether a listener on addr takes what is sent to dst.
+func serves(addr netip.Addr, v6only bool, dst netip.Addr) bool {
+	return overlap(addr, v6only, dst, true)
+}

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package flow is the model: events of the kernel in, finished records out. It names both ends of
+// a connection, keeps the ledger of ports, and says why a call failed. It does no I/O, reads no
+// clock and starts no goroutine: time comes with the events, look-ups are arguments.
+package flow
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Config is what a Table needs from outside. Emit is required; a nil look-up knows nothing.
+type Config struct {
+	Emit      func(*Record) // called for each finished record; the record is valid during the call
+	Filter    Filter
+	UserName  func(uid uint32) string            // "" where the number has no name
+	Process   func(pid uint32) *Process          // reads a running process that no event announced
+	Args      func([]string) []string            // rewrites a command line before it is kept
+	PortRange func(netns uint32) (lo, hi uint16) // ip_local_port_range; 0, 0 where it is not known
+	BootTime  time.Time                          // wall time of CLOCK_BOOTTIME 0
+}
+
+// Limits of the tables. Smaller loses names and holders on busy hosts, larger costs memory.
+const (
+	maxExited = 16384  // processes remembered after their exit
+	maxAlive  = 65536  // processes in all; more only where exits were lost
+	maxSocks  = 131072 // sockets that hold a port, twice what the kernel side can
+	maxPorts  = 65536  // ports remembered after their last holder left
+	maxConns  = 262144 // connections, as many as the kernel side can hold twice over
+	maxFlows  = 32768  // UDP flows, as in the kernel side's flow_by_tuple
+)
+
+// settle is how long a connect record waits for the event that completes it: the listen() that
+// another CPU has not reported yet, or the refusal of a first datagram. Both follow within
+// microseconds; the contract allows a record 200 ms.
+const settle = 20 * time.Millisecond
+
+// Table is the model's state. Its methods must be called from one goroutine.
+type Table struct {
+	cfg   Config
+	procs processes
+	ports map[portKey]*port
+	socks map[uint64]*sock
+	conns map[uint64]*conn
+	flows int // UDP among conns
+
+	listening map[uint16]map[*sock]struct{} // TCP listeners by port number, in every namespace
+	pending   []*conn                       // connects that wait, oldest first
+	snapshot  snapshot
+	holding   map[*Process]int // sockets of the ledger that a process holds
+	lookAt    uint64           // when the table of open files is due
+	lost      map[string]uint64
+
+	now     uint64 // of the event being observed
+	rec     Record // the one record, filled anew for each event
+	recSock SockRecord
+	recConn ConnRecord
+	free    []*conn // of closed connections, used again: the hot path does not allocate
+	group   []*sock // of nameServer, likewise
+	counts  map[string]uint64
+}
+
+// New makes an empty table.
+func New(cfg Config) *Table {
+	t := &Table{
+		cfg:       cfg,
+		ports:     make(map[portKey]*port),
+		socks:     make(map[uint64]*sock),
+		conns:     make(map[uint64]*conn),
+		listening: make(map[uint16]map[*sock]struct{}),
+		lost:      make(map[string]uint64),
+		holding:   make(map[*Process]int),
+		counts:    make(map[string]uint64),
+	}
+	t.procs.init(&t.cfg)
+	return t
+}
+
+// SetBootTime corrects the wall clock, which may be stepped while tracing.
+func (t *Table) SetBootTime(boot time.Time) { t.cfg.BootTime = boot; t.procs.cfg = &t.cfg }
+
+// wall is the one place where kernel time becomes wall time.
+func (t *Table) wall(boottime uint64) time.Time {
+	return t.cfg.BootTime.Add(time.Duration(boottime))
+}
+
+// Tick lets out the records that have waited long enough; now is CLOCK_BOOTTIME. Call it after
+// each batch.
+func (t *Table) Tick(now uint64) {
+	t.now = now
+	n := 0
+	for _, c := range t.pending {
+		if c.pending && now < c.settleAt {
+			break
+		}
+		n++
+		if c.pending {
+			t.emitConnect(c)
+		}
+		if c.queued = false; c.dropped {
+			t.free = append(t.free, c)
+		}
+	}
+	t.pending = t.pending[:copy(t.pending, t.pending[n:])]
+}
+
+// Waiting says whether Tick or WantsLook have something to do soon.
+func (t *Table) Waiting() bool { return len(t.pending) > 0 || t.lookAt != 0 }
+
+// Drain lets out every record that waits, as tracing ends.
+func (t *Table) Drain() { t.Tick(^uint64(0)) }
+
+// Counts gives how many records were let out, by event. The map is the table's own.
+func (t *Table) Counts() map[string]uint64 { return t.counts }
+
+// TakeLost gives what the table itself had to forget since the last call, by place.
+func (t *Table) TakeLost() map[string]uint64 {
+	lost := t.lost
+	t.lost = make(map[string]uint64)
+	return lost
+}
+
+// Housekeep writes a start, lost or stop record.
+func (t *Table) Housekeep(r *Record) {
+	t.counts[r.Event]++
+	t.cfg.Emit(r)
+}
+
+// ObserveSock takes a bind, a listen or a release.
+func (t *Table) ObserveSock(ev *SockEvent) {
+	t.now = ev.Time
+	switch ev.Kind {
+	case KindBind:
+		t.bound(ev)
+	case KindListen:
+		t.listened(ev)
+	case KindRelease:
+		t.released(ev)
+	}
+}
+
+// ObserveConn takes a connect, an accept, a close or a refused UDP flow.
+func (t *Table) ObserveConn(ev *ConnEvent) {
+	t.now = ev.Time
+	switch ev.Kind {
+	case KindConnect:
+		t.connected(ev)
+	case KindAccept:
+		t.accepted(ev)
+	case KindClose:
+		t.closed(ev)
+	case KindRefused:
+		t.refused(ev)
+	}
+}
+
+// ObserveTask takes a fork, an exit or a renaming.
+func (t *Table) ObserveTask(ev *TaskEvent) {
+	t.now = ev.Time
+	switch ev.Kind {
+	case KindFork:
+		t.procs.fork(ev)
+		t.forked(ev)
+	case KindExit:
+		t.procs.exit(ev, t.wall(ev.Time))
+	case KindRename:
+		t.procs.rename(ev)
+	}
+}
+
+// ObserveExec takes an execve(2).
+func (t *Table) ObserveExec(ev *ExecEvent) {
+	t.now = ev.Time
+	t.procs.exec(ev)
+}
+
+// AddProcess tells of a process that was there before tracing began.
+func (t *Table) AddProcess(p *Process) { t.procs.add(p) }
+
+// Plant makes a process the root of the tree that Filter.Tree asks for: its descendants belong too.
+func (t *Table) Plant(pid uint32) { t.procs.plant(pid) }
+
+// begin clears the record for a new event.
+func (t *Table) begin(event string, time uint64) *Record {
+	t.rec = Record{Event: event, Time: t.wall(time)}
+	return &t.rec
+}
+
+func (t *Table) beginSock(event string, ev *SockEvent) (*Record, *SockRecord) {
+	r := t.begin(event, ev.Time)
+	t.recSock = SockRecord{}
+	r.Sock = &t.recSock
+	r.ID, r.Errno, r.Proto, r.Netns = ev.ID, ev.Error, ev.Proto, ev.Netns
+	r.Port, r.HasPort = ev.Port, ev.Port != 0
+	r.Sock.Address = addrOf(ev.Addr)
+	r.IPv6 = r.Sock.Address.Is6()
+	r.Sock.Process = t.actor(ev.Actor)
+	return r, r.Sock
+}
+
+// actor names the process that made a call.
+func (t *Table) actor(o Owner) Actor {
+	p := t.procs.find(ProcessID{Start: o.Start, PID: o.PID, UID: o.UID})
+	if p == nil {
+		return Actor{}
+	}
+	return Actor{P: p, Attribution: "hook", Thread: cString(o.Thread[:])}
+}
+
+// emit lets a finished record out if the filter wants it.
+func (t *Table) emit(r *Record) {
+	if r.Failed() {
+		r.Level = Warn
+	}
+	if r.Sock != nil && !t.cfg.Filter.Local && !reachable(r.Sock.Address) {
+		return // the ledger knows it; it is no concern of loopback's
+	}
+	if !t.cfg.Filter.Match(r) {
+		return
+	}
+	t.counts[r.Event]++
+	t.cfg.Emit(r)
+}
+
+// reachable says whether a socket bound to addr can be reached on loopback.
+func reachable(addr netip.Addr) bool { return addr.IsLoopback() || addr.IsUnspecified() }
+
+// cString gives the text before the first NUL.
+func cString(b []byte) string {
+	for i, c := range b {
+		if c == 0 {
+			return string(b[:i])
+		}
+	}
+	return string(b)
+}
