@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package output
+
+import (
+	"io"
+	"strconv"
+
+	"github.com/rs/zerolog"
+
+	"github.com/looptrace/looptrace/tracer/flow"
+)
+
+const (
+	// maxLine is the contract's longest line. It fits the pipe buffer's atomic writes four times and every log
+	// shipper's default; a longer one gets split somewhere downstream.
+	maxLine = 16 << 10
+	// flushSize is how much is gathered before it is written without being asked: smaller costs a write(2) per
+	// few records in a burst, larger only memory.
+	flushSize = 256 << 10
+)
+
+// JSON writes records as the contract's JSON lines. It is for one goroutine.
+type JSON struct {
+	out   buffer
+	log   zerolog.Logger
+	words words
+	text  []byte // the message of the record at hand
+}
+
+// NewJSON returns a JSON that writes to w. Nothing reaches w before Flush, or before 256 KiB are gathered.
+func NewJSON(w io.Writer) *JSON {
+	j := &JSON{out: buffer{w: w}}
+	j.log = zerolog.New(&j.out)
+	return j
+}
+
+// Write adds one record, and keeps nothing of it. The error is the underlying writer's, which may have come with an
+// earlier record.
+func (j *JSON) Write(r *flow.Record) error {
+	for cut := whole; ; cut++ {
+		start := len(j.out.buf)
+		j.encode(shorten(r, cut), r)
+		if len(j.out.buf)-start <= maxLine || cut == shortest {
+			return j.out.full()
+		}
+		j.out.buf = j.out.buf[:start]
+	}
+}
+
+// Flush writes out what is gathered.
+func (j *JSON) Flush() error { return j.out.flush() }
+
+// encode builds the line with its keys in the order of the contract. The message is of the whole record: it counts what
+// the other fields may have had to leave out, and is short by itself. The name of the level is written here and not by
+// zerolog, whose names and formats a program that links this package may change for its own log.
+func (j *JSON) encode(r, whole *flow.Record) {
+	e := j.log.Log()
+	appendTime(e, "time", r.Time)
+	e.Str("level", r.Level.String())
+	e.Str("event", r.Event)
+	switch {
+	case r.Sock != nil:
+		e.EmbedObject((*traffic)(r))
+		e.EmbedObject((*socket)(r))
+	case r.Conn != nil:
+		e.EmbedObject((*traffic)(r))
+		e.EmbedObject((*connection)(r))
+	case r.Start != nil:
+		e.EmbedObject((*start)(r.Start))
+		e.Int("pid", r.Start.PID)
+		e.Bool("self_excluded", true)
+	case r.Lost != nil:
+		e.EmbedObject((*lost)(r.Lost))
+	case r.Stop != nil:
+		e.EmbedObject((*stop)(r.Stop))
+	}
+	j.text = j.words.message(j.text[:0], whole)
+	e.Bytes("message", j.text)
+	e.Send()
+}
+
+// buffer gathers whole lines. Its Write never fails, since zerolog would report that on stderr.
+type buffer struct {
+	w   io.Writer
+	buf []byte
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.buf = append(b.buf, p...)
+	return len(p), nil
+}
+
+func (b *buffer) full() error {
+	if len(b.buf) < flushSize {
+		return nil
+	}
+	return b.flush()
+}
+
+// flush drops what it could not write: a reader that went away must not make memory grow.
+func (b *buffer) flush() error {
+	if len(b.buf) == 0 {
+		return nil
+	}
+	_, err := b.w.Write(b.buf)
+	b.buf = b.buf[:0]
+	return err
+}
+
+// The types below are views of a record's parts: a pointer that is converted to one, and that to an interface, costs no
+// allocation. A view writes the fields of one JSON object.
+
+type traffic flow.Record
+
+func (t *traffic) MarshalZerologObject(e *zerolog.Event) {
+	var id [13]byte // 2^64 in base 36
+	e.Bytes("id", strconv.AppendUint(id[:0], t.ID, 36))
+	if t.Errno == 0 {
+		e.Str("outcome", "success")
+	} else {
+		e.Str("outcome", "failure")
+		e.Object("error", (*failure)(t))
+	}
+	e.Object("network", (*network)(t))
+	if t.HasPort {
+		e.Uint16("port", t.Port)
+	}
+	e.Uint32("netns", t.Netns)
+	if t.Preexisting {
+		e.Bool("preexisting", true)
+	}
+}
+
+type failure flow.Record
+
+func (f *failure) MarshalZerologObject(e *zerolog.Event) {
+	var name [16]byte
+	e.Bytes("type", appendErrno(name[:0], f.Errno))
+}
+
+type network flow.Record
+
+func (n *network) MarshalZerologObject(e *zerolog.Event) {
+	if n.Proto == flow.UDP {
+		e.Str("transport", "udp")
+	} else {
+		e.Str("transport", "tcp")
+	}
+	if n.IPv6 {
+		e.Str("type", "ipv6")
+	} else {
+		e.Str("type", "ipv4")
+	}
+}
+
+type start flow.StartRecord
+
+func (s *start) MarshalZerologObject(e *zerolog.Event) {
+	e.Str("hooks", s.Hooks)
+	e.Str("kernel", s.Kernel)
+	e.Str("version", s.Version)
+	e.Int("schema_version", flow.SchemaVersion)
+	if len(s.Filters) == 0 {
+		e.RawJSON("filters", []byte("{}"))
+	} else {
+		e.Interface("filters", s.Filters)
+	}
+	e.Object("host", (*host)(s))
+	e.Str("boot_id", s.BootID)
+}
+
+type host flow.StartRecord
+
+func (h *host) MarshalZerologObject(e *zerolog.Event) { e.Str("name", h.Host) }
+
+type lost flow.LostRecord
+
+func (l *lost) MarshalZerologObject(e *zerolog.Event) {
+	e.Uint64("count", l.Count)
+	e.Str("where", l.Where)
+	appendTime(e, "since", l.Since)
+}
+
+type stop flow.StopRecord
+
+func (s *stop) MarshalZerologObject(e *zerolog.Event) {
+	e.Object("counts", (*counts)(s))
+	e.Uint64("lost", s.Lost)
+	appendDuration(e, "duration_ns", s.Duration)
+}
+
+type counts flow.StopRecord
+
+func (c *counts) MarshalZerologObject(e *zerolog.Event) {
+	for _, event := range eventNames {
+		if n, ok := c.Counts[event]; ok {
+			e.Uint64(event, n)
+		}
+	}
+}
+
+// eventNames has every kind of record in the order in which people think of them.
+var eventNames = [...]string{"start", "bind", "listen", "release", "connect", "accept", "close", "summary", "lost", "stop"}
