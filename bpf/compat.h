@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Every difference between kernels, each in one getter. Chosen by BTF, never by version. */
+#ifndef LOOPTRACE_COMPAT_H
+#define LOOPTRACE_COMPAT_H
+
+/* 6.15 renamed kernfs_node.parent to __parent (741c10b096bc). */
+struct kernfs_node___rcu {
+	struct kernfs_node *__parent;
+} __attribute__((preserve_access_index));
+
+static __always_inline struct kernfs_node *kernfs_parent(struct kernfs_node *kn)
+{
+	struct kernfs_node___rcu *rcu = (void *)kn;
+
+	if (bpf_core_field_exists(rcu->__parent))
+		return BPF_CORE_READ(rcu, __parent);
+	return BPF_CORE_READ(kn, parent);
+}
+
+struct mptcp_subflow_context {
+	struct sock *conn;
+} __attribute__((preserve_access_index));
+
+/* Kernels without MPTCP (CONFIG_MPTCP=n, Debian 5.10) have no such type. */
+static __always_inline bool has_mptcp(void)
+{
+	return bpf_core_type_exists(struct mptcp_sock);
+}
+
+/* since 6.10 (fc7566ad0a82) */
+extern void bpf_preempt_disable(void) __ksym __weak;
+extern void bpf_preempt_enable(void) __ksym __weak;
+
+/*
+ * Runs a body to its end on this CPU. The kernel skips a program that is already running there, and
+ * counts a miss: without this, a task that is preempted inside a hook makes the next one's event
+ * disappear. What is left is the few instructions before it, and interrupts.
+ */
+#define STEADY(body)                                                                               \
+	do {                                                                                       \
+		bool guarded = bpf_preempt_disable != NULL;                                        \
+                                                                                                   \
+		if (guarded)                                                                       \
+			bpf_preempt_disable();                                                     \
+		body;                                                                              \
+		if (guarded)                                                                       \
+			bpf_preempt_enable();                                                      \
+	} while (0)
+
+/*
+ * io_uring_complete changed twice: to 5.16 (ctx, user_data, res, cflags); to 6.14
+ * (ctx, req, user_data, res, ...); since 6.15 (ctx, req, cqe). User space selects the program
+ * by the parameter count of the tracepoint's BTF type; before 5.17 there is no opcode: none.
+ */
+
+#endif

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The wire: every record that the kernel side sends through the ring or an iterator. Mirrored
+ * field by field in tracer/decode.go; a Go test holds the two layouts against each other by this
+ * object's BTF. Ports are in host order; addresses are 16 bytes, IPv4 as ::ffff:a.b.c.d.
+ */
+#ifndef LOOPTRACE_EVENT_H
+#define LOOPTRACE_EVENT_H
+
+/* Values are part of the wire: append, never renumber. */
+enum kind {
+	KIND_BIND = 1,
+	KIND_LISTEN = 2,
+	KIND_RELEASE = 3,
+	KIND_CONNECT = 4,
+	KIND_ACCEPT = 5,
+	KIND_CLOSE = 6,
+	KIND_EXEC = 7,
+	KIND_FORK = 8,
+	KIND_EXIT = 9,
+	KIND_RENAME = 10,
+	KIND_REFUSED = 11, /* a UDP flow met port unreachable */
+};
+
+enum event_flag {
+	FLAG_EPHEMERAL = 1 << 0, /* bind: the kernel picked the port */
+	FLAG_V6ONLY = 1 << 1,
+	FLAG_IMPLICIT = 1 << 2, /* bind: nobody called bind() */
+	FLAG_REQUESTED = 1 << 3, /* bind: req_addr and req_port are what the caller asked for */
+	FLAG_KEPT = 1 << 4, /* release by shutdown(): the socket keeps its port */
+	FLAG_SELF = 1 << 5, /* TCP self-connect */
+	FLAG_RESET = 1 << 6,
+	FLAG_ACCEPTED = 1 << 7,
+	FLAG_PREEXISTING = 1 << 8, /* found by the snapshot, not seen to begin */
+	FLAG_LIVE = 1 << 9, /* snapshot row: a hook saw it first, its events are in the ring */
+	FLAG_SERVER = 1 << 10, /* snapshot row: the server's end of the connection */
+	FLAG_IPV6 = 1 << 11, /* an AF_INET6 socket, whatever address it uses */
+	FLAG_REUSE = 1 << 12,
+	FLAG_REUSEPORT = 1 << 13,
+};
+
+enum closer { CLOSER_UNKNOWN = 0, CLOSER_CLIENT = 1, CLOSER_SERVER = 2 };
+
+enum reason { REASON_UNKNOWN = 0, REASON_CLOSE = 1, REASON_EXIT = 2, REASON_SHUTDOWN = 3 };
+
+#define THREAD_NAME 16 /* TASK_COMM_LEN */
+#define ARGS_MAX 1024 /* the contract's cut of command_line */
+#define PATH_BYTES 1024 /* executable path, components leaf first; a longer one is left out */
+#define CGROUP_BYTES 1024 /* cgroup path, components leaf first */
+
+/* A process that is known to be the actor. tgid 0: not known. */
+struct owner {
+	u64 start; /* task.start_boottime of the group leader, ns */
+	u32 tgid;
+	u32 uid;
+	char thread[THREAD_NAME]; /* comm of the calling thread; empty where it is the leader */
+};
+
+struct process_id {
+	u64 start;
+	u32 tgid;
+	u32 uid;
+};
+
+struct event_header {
+	u64 time; /* CLOCK_BOOTTIME, ns */
+	u16 kind;
+	u16 flags;
+	u32 netns;
+};
+
+/* KIND_BIND, KIND_LISTEN, KIND_RELEASE, and the snapshot's rows of sockets */
+struct sock_event {
+	struct event_header h;
+	u64 id;
+	u64 since; /* release: when the port was bound; listen: when it began to, 0 if not known */
+	struct owner actor;
+	u8 addr[16];
+	u8 req_addr[16];
+	u16 port;
+	u16 req_port;
+	u16 proto;
+	u16 reason;
+	s32 error; /* positive errno */
+	u32 backlog;
+	s32 exit_code; /* task.exit_code where reason is REASON_EXIT */
+	u32 state; /* snapshot: TCP state */
+};
+
+/* KIND_CONNECT, KIND_ACCEPT, KIND_CLOSE, KIND_REFUSED, and the snapshot's rows of connections */
+struct conn_event {
+	struct event_header h;
+	u64 id;
+	u64 started; /* connect, close: first SYN; accept: entered the accept queue */
+	u64 c2s_bytes;
+	u64 s2c_bytes;
+	struct process_id client;
+	struct process_id server; /* who accepted; tgid 0 before that */
+	u64 server_sock; /* UDP: id of the socket that was bound to the server's port */
+	u64 client_sock; /* UDP: id of the sender's socket */
+	u8 client_addr[16];
+	u8 server_addr[16];
+	u16 client_port;
+	u16 server_port;
+	u16 proto;
+	u16 closer;
+	s32 error;
+	u32 retransmits;
+	char thread[THREAD_NAME]; /* of the client in connect, of the acceptor in accept */
+};
+
+/* KIND_EXEC and KIND_FORK carry what names a process; KIND_EXIT and KIND_RENAME its head only. */
+struct task_event {
+	struct event_header h; /* netns is not filled */
+	struct process_id task;
+	u64 parent_start;
+	u32 parent_tgid;
+	s32 exit_code;
+	char comm[THREAD_NAME];
+};
+
+struct exec_event {
+	struct task_event t;
+	u64 cgroup; /* kernfs id of the cgroup whose path is given */
+	u16 args_len;
+	u16 path_len;
+	u16 cgroup_len;
+	u16 path_cut; /* 1: path deeper or longer than PATH_BYTES can say */
+	u32 pad;
+	u8 args[ARGS_MAX]; /* NUL-separated argv */
+	u8 path[PATH_BYTES * 2];
+	u8 cgroup_path[CGROUP_BYTES * 2];
+};
+
+/* Places of loss and other counts, one slot each in the map `counters`. */
+enum counter {
+	LOST_RING = 0, /* the ring was full */
+	LOST_CONNS = 1, /* connection table full */
+	LOST_DIALING = 2,
+	LOST_SOCKS = 3,
+	LOST_CALLS = 4,
+	LOST_FLOWS = 5,
+	LOST_PORTS = 6,
+	COUNTERS = 7,
+};
+
+_Static_assert(sizeof(struct owner) == 32, "wire");
+_Static_assert(sizeof(struct event_header) == 16, "wire");
+_Static_assert(sizeof(struct sock_event) == 120, "wire");
+_Static_assert(sizeof(struct conn_event) == 160, "wire");
+_Static_assert(sizeof(struct task_event) == 64, "wire");
+
+#endif

@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Ports: bind, listen and the last close, each in the context of the process that calls. */
+#ifndef LOOPTRACE_PORT_H
+#define LOOPTRACE_PORT_H
+
+#include "emit.h"
+#include "filter.h"
+
+/* What a process asked bind() for. */
+struct request {
+	union address addr;
+	u16 port;
+	bool known;
+};
+
+static __always_inline void fill_sock(struct sock_event *ev, const struct ends *e, u16 proto,
+				      const struct owner *o)
+{
+	ev->h.netns = e->netns;
+	ev->h.flags = e->family == AF_INET6 ? FLAG_IPV6 : 0;
+	copy_address(ev->addr, &e->local);
+	ev->port = e->lport;
+	ev->proto = proto;
+	ev->actor = *o;
+}
+
+static __always_inline u16 sock_flags(struct sock *sk)
+{
+	u16 flags = 0;
+
+	if (BPF_CORE_READ_BITFIELD_PROBED(sk, __sk_common.skc_ipv6only))
+		flags |= FLAG_V6ONLY;
+	if (BPF_CORE_READ_BITFIELD_PROBED(sk, __sk_common.skc_reuse))
+		flags |= FLAG_REUSE;
+	if (BPF_CORE_READ_BITFIELD_PROBED(sk, __sk_common.skc_reuseport))
+		flags |= FLAG_REUSEPORT;
+	return flags;
+}
+
+/* Counts a listener or UDP socket on its port. */
+static __always_inline void port_taken(u32 netns, u16 port, u16 proto, u64 id,
+				       const struct owner *o)
+{
+	struct port_key key = { .netns = netns, .port = port, .proto = proto };
+	struct port_owner fresh = { .sock = id, .sockets = 1 };
+	struct port_owner *p = bpf_map_lookup_elem(&owner_by_port, &key);
+
+	if (p && p->sockets) {
+		__sync_fetch_and_add(&p->sockets, 1);
+		p->sock = id;
+		return;
+	}
+	fresh.owner.tgid = o->tgid;
+	fresh.owner.start = o->start;
+	fresh.verdict = judge_current(o);
+	if (bpf_map_update_elem(&owner_by_port, &key, &fresh, BPF_ANY))
+		count_loss(LOST_PORTS);
+}
+
+static __always_inline void port_freed(const struct bound *b)
+{
+	struct port_key key = { .netns = b->netns, .port = b->port, .proto = b->proto };
+	struct port_owner *p = bpf_map_lookup_elem(&owner_by_port, &key);
+
+	if (!p)
+		return;
+	if (p->sockets <= 1)
+		bpf_map_delete_elem(&owner_by_port, &key);
+	else
+		__sync_fetch_and_add(&p->sockets, -1);
+}
+
+/* Writes the bind record of a socket and remembers it; returns its id, 0 where it holds no port. */
+static __always_inline u64 note_bound(struct sock *sk, const struct ends *e, u16 proto,
+				      const struct request *req, const struct owner *o)
+{
+	u64 now = bpf_ktime_get_boot_ns();
+	u64 key = (u64)sk;
+	struct bound *known = bpf_map_lookup_elem(&bound_by_sock, &key);
+	struct bound b = {
+		.id = new_id(now),
+		.since = now,
+		.tgid = o->tgid,
+		.port = e->lport,
+		.proto = proto,
+		.netns = e->netns,
+	};
+	struct sock_event *ev;
+
+	/* A port of 0 is asked for by IP_BIND_ADDRESS_NO_PORT; connect() then picks one. */
+	b.ephemeral = !req->known || !req->port;
+	if (known)
+		b.id = known->id;
+	if (bpf_map_update_elem(&bound_by_sock, &key, &b, BPF_ANY)) {
+		count_loss(LOST_SOCKS);
+		return 0;
+	}
+	if (proto == IPPROTO_UDP && e->lport)
+		port_taken(e->netns, e->lport, proto, b.id, o);
+	ev = reserve(sizeof(*ev), KIND_BIND, now);
+	if (!ev)
+		return b.id;
+	fill_sock(ev, e, proto, o);
+	ev->h.flags |= sock_flags(sk) | (b.ephemeral ? FLAG_EPHEMERAL : 0) |
+		       (req->known ? FLAG_REQUESTED : FLAG_IMPLICIT);
+	ev->id = b.id;
+	copy_address(ev->req_addr, &req->addr);
+	ev->req_port = req->port;
+	submit(ev);
+	return b.id;
+}
+
+/* bind() returned; `held` is the socket that the kernel function or the descriptor names. */
+static __always_inline void bind_returned(struct sock *held, const struct request *req, int ret)
+{
+	struct sock *sk = inner_sock(held);
+	u16 proto = sk ? inet_proto(sk) : 0;
+	struct sock_event *ev;
+	struct owner o;
+	struct ends e;
+	u64 now;
+
+	if (!proto)
+		return;
+	current_owner(&o);
+	if (self_tgid && o.tgid == self_tgid)
+		return;
+	ends_probed((struct inet_sock *)sk, &e);
+	e.netns = sock_netns(sk);
+	if (!ret) {
+		note_bound(sk, &e, proto, req, &o);
+		return;
+	}
+	now = bpf_ktime_get_boot_ns();
+	ev = reserve(sizeof(*ev), KIND_BIND, now);
+	if (!ev)
+		return;
+	fill_sock(ev, &e, proto, &o);
+	ev->h.flags |= sock_flags(sk) | FLAG_REQUESTED;
+	ev->id = new_id(now);
+	/* The socket has no port now, only a wish. */
+	copy_address(ev->addr, &req->addr);
+	copy_address(ev->req_addr, &req->addr);
+	ev->port = ev->req_port = req->port;
+	ev->error = -ret;
+	submit(ev);
+}
+
+/* listen() returned. The socket that holds the port is `sk` itself, an MPTCP socket's subflow. */
+static __always_inline void listen_returned(struct sock *sk, int ret)
+{
+	u64 key = (u64)sk;
+	struct request none = {};
+	struct sock_event *ev;
+	struct bound *b;
+	struct owner o;
+	struct ends e;
+	u64 now, id = 0, listen_since = 0;
+
+	if (inet_proto(sk) != IPPROTO_TCP)
+		return;
+	current_owner(&o);
+	if (self_tgid && o.tgid == self_tgid)
+		return;
+	ends_probed((struct inet_sock *)sk, &e);
+	e.netns = sock_netns(sk);
+	b = bpf_map_lookup_elem(&bound_by_sock, &key);
+	if (b)
+		id = b->id;
+	else if (!ret)
+		id = note_bound(sk, &e, IPPROTO_TCP, &none, &o);
+	now = bpf_ktime_get_boot_ns();
+	if (!ret) {
+		b = bpf_map_lookup_elem(&bound_by_sock, &key);
+		if (b)
+			listen_since = b->listen_since;
+		if (b && !b->listening) {
+			b->listening = 1;
+			port_taken(e.netns, e.lport, IPPROTO_TCP, b->id, &o);
+		}
+	}
+	ev = reserve(sizeof(*ev), KIND_LISTEN, now);
+	if (!ev)
+		return;
+	fill_sock(ev, &e, IPPROTO_TCP, &o);
+	ev->h.flags |= sock_flags(sk);
+	ev->id = id ? id : new_id(now);
+	ev->since = listen_since;
+	ev->error = -ret;
+	ev->backlog = BPF_CORE_READ(sk, sk_max_ack_backlog);
+	submit(ev);
+}
+
+static __always_inline void emit_release(struct bound *b, const struct ends *e,
+					 const struct owner *o, u16 reason, u16 flags,
+					 s32 exit_code)
+{
+	struct sock_event *ev = reserve(sizeof(*ev), KIND_RELEASE, bpf_ktime_get_boot_ns());
+
+	if (!ev)
+		return;
+	fill_sock(ev, e, b->proto, o);
+	ev->h.flags |= flags;
+	ev->h.netns = b->netns;
+	ev->id = b->id;
+	ev->port = b->port; /* the socket may have lost it by now */
+	ev->since = b->since;
+	ev->reason = reason;
+	ev->exit_code = exit_code;
+	submit(ev);
+}
+
+/*
+ * CLOSE -> LISTEN. In the tracepoint form this is how listen() is matched with its socket; the
+ * call itself tells whether it succeeded (with SO_REUSEADDR it can fail after this).
+ */
+static __always_inline void listen_entered(u64 sk)
+{
+	u64 thread = bpf_get_current_pid_tgid();
+	struct call *call = bpf_map_lookup_elem(&call_by_thread, &thread);
+	struct bound *b = bpf_map_lookup_elem(&bound_by_sock, &sk);
+
+	if (call)
+		call->sk = sk;
+	if (b)
+		b->listen_since = bpf_ktime_get_boot_ns();
+}
+
+/*
+ * The last descriptor of a socket is closed; the current task closed it, by close() or by exiting.
+ * The port is its no more, whatever connections or TIME_WAIT still keep others out.
+ */
+static __always_inline void released(struct sock *held)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct sock *sk = inner_sock(held);
+	u16 reason = REASON_CLOSE;
+	u64 key = (u64)sk;
+	struct bound *b;
+	struct owner o;
+	struct ends e;
+
+	if (!sk)
+		return;
+	b = bpf_map_lookup_elem(&bound_by_sock, &key);
+	if (!b)
+		return;
+	current_owner(&o);
+	if (BPF_CORE_READ(task, flags) & PF_EXITING)
+		reason = REASON_EXIT;
+	ends_probed((struct inet_sock *)sk, &e);
+	emit_release(b, &e, &o, reason, 0, BPF_CORE_READ(task, exit_code));
+	if (b->listening || b->proto == IPPROTO_UDP)
+		port_freed(b);
+	bpf_map_delete_elem(&bound_by_sock, &key);
+}
+
+/* tcp_destroy_sock of a socket whose last close was not seen: who closed it is not known. */
+static __always_inline void released_unseen(struct tcp_sock *tp, const struct ends *e)
+{
+	u64 key = (u64)tp;
+	struct bound *b = bpf_map_lookup_elem(&bound_by_sock, &key);
+	struct owner nobody = {};
+
+	if (!b)
+		return;
+	emit_release(b, e, &nobody, REASON_UNKNOWN, 0, 0);
+	if (b->listening)
+		port_freed(b);
+	bpf_map_delete_elem(&bound_by_sock, &key);
+}
+
+/*
+ * LISTEN -> CLOSE while the descriptor lives: shutdown() or disconnect. A port that the kernel
+ * picked is free at once; one that was asked for stays with the socket (tcp_set_state).
+ */
+static __always_inline void unlistened(struct tcp_sock *tp, const struct ends *e)
+{
+	u64 key = (u64)tp;
+	struct bound *b;
+	struct owner o;
+
+	if (tp->inet_conn.icsk_inet.sk.sk_shutdown == SHUTDOWN_MASK)
+		return; /* close(): `released` says the rest */
+	b = bpf_map_lookup_elem(&bound_by_sock, &key);
+	if (!b || !b->listening)
+		return; /* a listen() that failed */
+	current_owner(&o);
+	port_freed(b);
+	b->listening = 0;
+	emit_release(b, e, &o, REASON_SHUTDOWN, b->ephemeral ? 0 : FLAG_KEPT, 0);
+	if (b->ephemeral)
+		bpf_map_delete_elem(&bound_by_sock, &key);
+}
+
+#endif

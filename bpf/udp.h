@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * UDP flows: a pair of sockets that exchange datagrams. A flow begins with its first datagram,
+ * whose sender is the client; replies belong to it. It ends when either socket does.
+ */
+#ifndef LOOPTRACE_UDP_H
+#define LOOPTRACE_UDP_H
+
+#include "conn.h"
+#include "port.h"
+
+#define ECONNREFUSED 111
+
+/* Sockets that are bound to a wildcard send to loopback from its first address. */
+static __always_inline void default_source(struct ends *e)
+{
+	if (!is_any(&e->local))
+		return;
+	e->local = e->remote;
+	if (is_v4(&e->remote) && is_loopback(&e->remote))
+		e->local.w[3] = bpf_htonl(0x7f000001);
+}
+
+static __always_inline void fill_flow(struct conn_event *ev, const struct flow *f, u32 netns,
+				      u16 family)
+{
+	ev->h.netns = netns;
+	ev->h.flags = family == AF_INET6 ? FLAG_IPV6 : 0;
+	ev->id = f->id;
+	ev->client = f->client;
+	ev->client_sock = f->client_sock;
+	ev->server_sock = f->server_sock;
+	__builtin_memcpy(ev->client_addr, f->client_addr, 16);
+	__builtin_memcpy(ev->server_addr, f->server_addr, 16);
+	ev->client_port = f->client_port;
+	ev->server_port = f->server_port;
+	ev->proto = IPPROTO_UDP;
+}
+
+/*
+ * A process sends a datagram on `sk`, to req->addr where it named one, else to the socket's peer.
+ * The kernel has already picked a port for a socket that had none (inet_send_prepare).
+ */
+static __always_inline void datagram(struct sock *sk, const struct request *req)
+{
+	struct request none = {};
+	struct port_key peer_key = { .proto = IPPROTO_UDP };
+	struct port_owner *peer;
+	struct verdict verdict;
+	struct bound *b;
+	struct flow *known;
+	struct flow f = {};
+	struct conn_event *ev;
+	struct owner o;
+	struct ends e;
+	struct tuple t;
+	u64 key = (u64)sk, id, peer_id = 0;
+
+	ends_probed((struct inet_sock *)sk, &e);
+	if (req->known) {
+		e.remote = req->addr;
+		e.rport = req->port;
+	}
+	if (!e.rport)
+		return;
+	if (is_any(&e.remote))
+		set_loopback(&e.remote);
+	if (!addressed(&e))
+		return;
+	e.netns = sock_netns(sk);
+	current_owner(&o);
+	if (self_tgid && o.tgid == self_tgid)
+		return;
+	b = bpf_map_lookup_elem(&bound_by_sock, &key);
+	id = b ? b->id : note_bound(sk, &e, IPPROTO_UDP, &none, &o);
+	default_source(&e);
+	peer_key.netns = e.netns;
+	peer_key.port = e.rport;
+	peer = bpf_map_lookup_elem(&owner_by_port, &peer_key);
+	if (peer)
+		peer_id = peer->sock;
+	tuple_of(&e, IPPROTO_UDP, &t);
+	known = bpf_map_lookup_elem(&flow_by_tuple, &t);
+	if (known) {
+		/* With several sockets on the port, nobody can say which one this datagram meets. */
+		bool any_peer = peer && peer->sockets > 1;
+
+		if (known->client_sock == id && (any_peer || known->server_sock == peer_id))
+			return;
+		if (known->server_sock == id && (any_peer || known->client_sock == peer_id))
+			return;
+	}
+	u64 now = bpf_ktime_get_boot_ns();
+
+	f.id = new_id(now);
+	f.client_sock = id;
+	f.server_sock = peer_id;
+	id_of(&f.client, &o);
+	copy_address(f.client_addr, &e.local);
+	copy_address(f.server_addr, &e.remote);
+	f.client_port = e.lport;
+	f.server_port = e.rport;
+	verdict = judge_current(&o);
+	f.verdict = verdict;
+	if (bpf_map_update_elem(&flow_by_tuple, &t, &f, BPF_ANY))
+		count_loss(LOST_FLOWS);
+	/*
+	 * User space makes three records of this event: the connect, its refusal (so it passes for
+	 * a failure), and the close.
+	 */
+	struct verdict server = judge_port(e.netns, e.rport, IPPROTO_UDP);
+
+	if (!wanted(KIND_CONNECT, &t, true, verdict, server) &&
+	    !wanted(KIND_CLOSE, &t, true, verdict, server))
+		return;
+	ev = reserve(sizeof(*ev), KIND_CONNECT, now);
+	if (!ev)
+		return;
+	fill_flow(ev, &f, e.netns, e.family);
+	ev->started = now;
+	put_thread(ev->thread, &o);
+	submit(ev);
+}
+
+/* Port unreachable came back to a connected socket. Runs in whatever task: the flow has its owner. */
+static __always_inline void flow_refused(struct sock *sk)
+{
+	u64 key = (u64)sk;
+	struct conn_event *ev;
+	struct bound *b;
+	struct flow *f;
+	struct ends e;
+	struct tuple t;
+
+	if (BPF_CORE_READ(sk, sk_protocol) != IPPROTO_UDP ||
+	    BPF_CORE_READ(sk, sk_err) != ECONNREFUSED || !inet_proto(sk))
+		return;
+	ends_probed((struct inet_sock *)sk, &e);
+	if (!addressed(&e))
+		return;
+	e.netns = sock_netns(sk);
+	default_source(&e);
+	tuple_of(&e, IPPROTO_UDP, &t);
+	f = bpf_map_lookup_elem(&flow_by_tuple, &t);
+	b = bpf_map_lookup_elem(&bound_by_sock, &key);
+	if (!f || !b || f->client_sock != b->id || f->refused)
+		return;
+	f->refused = 1;
+	if (!wanted(KIND_CONNECT, &t, true, f->verdict, judge_port(e.netns, e.rport, IPPROTO_UDP)))
+		return;
+	ev = reserve(sizeof(*ev), KIND_REFUSED, bpf_ktime_get_boot_ns());
+	if (!ev)
+		return;
+	fill_flow(ev, f, e.netns, e.family);
+	ev->error = ECONNREFUSED;
+	submit(ev);
+}
+
+#endif

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tracer
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// Report is what this kernel and these privileges allow.
+type Report struct {
+	Kernel, Arch string
+	Forms        []FormReport
+	Checks       []Check
+	Chosen       Form // "" where nothing works
+}
+
+// FormReport says of one hook form whether it loads and attaches, and what it met or cannot show.
+type FormReport struct {
+	Form      Form
+	Available bool
+	Why       string
+}
+
+// Check is one thing that the host has or lacks.
+type Check struct {
+	Name   string
+	OK     bool
+	Detail string
+	Hint   string // what to do about it
+
+	needed bool // nothing works without
+}
+
+// Diagnose checks the host and tries each form in full: it loads and attaches, and detaches again.
+func Diagnose() Report {
+	r := Report{Kernel: kernelRelease(), Arch: runtime.GOARCH, Checks: hostChecks()}
+	for _, form := range []Form{Fentry, Kprobe, Tracepoint} {
+		h, err := openForm(form, func(spec *ebpf.CollectionSpec) error { return configure(spec, Config{}) })
+		f := FormReport{Form: form, Available: err == nil}
+		if err == nil {
+			f.Why = "loads and attaches"
+			if len(h.missing) > 0 {
+				f.Why += "; not seen: " + strings.Join(h.missing, ", ")
+			}
+			h.Close()
+			if r.Chosen == "" {
+				r.Chosen = form
+			}
+		} else {
+			f.Why = oneLine(err)
+		}
+		r.Forms = append(r.Forms, f)
+	}
+	return r
+}
+
+// oneLine gives the kernel's answer on one line, without the advice that the library adds to every
+// refusal (the checks look at that limit's cause).
+func oneLine(err error) string {
+	text := strings.ReplaceAll(err.Error(), " (MEMLOCK may be too low, consider rlimit.RemoveMemlock)", "")
+	return strings.ReplaceAll(text, "\n", "; ")
+}
+
+// hostChecks looks for what looptrace needs, most needed first.
+func hostChecks() []Check {
+	return append([]Check{checkKernel(kernelRelease()), checkBTF()}, append(checkCapabilities(), checkParanoid(), checkLockdown(), checkTracefs(), checkCgroup())...)
+}
+
+func checkKernel(release string) Check {
+	c := Check{Name: "kernel", Detail: release, OK: true, needed: true}
+	var major, minor int
+	if _, err := fmt.Sscanf(c.Detail, "%d.%d", &major, &minor); err == nil && (major < 5 || major == 5 && minor < 8) {
+		c.OK = false
+		c.Detail += " is older than 5.8, which brought the BPF ring buffer"
+		c.Hint = "use a kernel of 5.8 or later (5.10 or later is tested)"
+	}
+	return c
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+func checkBTF() Check {
+	c := Check{Name: "BTF", OK: true, Detail: "/sys/kernel/btf/vmlinux", needed: true}
+	if !exists(c.Detail) {
+		c.OK = false
+		c.Detail = "missing: no /sys/kernel/btf/vmlinux"
+		c.Hint = "use a kernel built with CONFIG_DEBUG_INFO_BTF=y, and mount sysfs"
+	}
+	return c
+}
+
+// capability is a privilege that looptrace needs, and what for.
+type capability struct {
+	bit  int
+	name string
+	why  string
+}
+
+// CAP_SYS_ADMIN stands in for the first two (capabilities(7)).
+var capabilities = []capability{
+	{unix.CAP_BPF, "CAP_BPF", "to load programs and make maps"},
+	{unix.CAP_PERFMON, "CAP_PERFMON", "to attach them to tracepoints and functions"},
+	{unix.CAP_NET_ADMIN, "CAP_NET_ADMIN", "for cgroup programs (tracepoint form)"},
+	{unix.CAP_SYS_PTRACE, "CAP_SYS_PTRACE", "to read the executables of other users' processes"},
+	{unix.CAP_DAC_READ_SEARCH, "CAP_DAC_READ_SEARCH", "to read tracefs (tracepoint form)"},
+}
+
+func checkCapabilities() []Check {
+	mask, err := effective()
+	var checks []Check
+	for i, want := range capabilities {
+		has := mask&(1<<want.bit) != 0
+		if i < 3 && mask&(1<<unix.CAP_SYS_ADMIN) != 0 {
+			has = true
+		}
+		c := Check{Name: want.name, OK: has, Detail: "held, " + want.why, needed: i < 2}
+		switch {
+		case err != nil:
+			c.Detail = err.Error()
+		case !has:
+			c.Detail = "missing, needed " + want.why
+			c.Hint = "run as root: sudo looptrace"
+		}
+		checks = append(checks, c)
+	}
+	return checks
+}
+
+// effective reads the effective capabilities of this process (proc_pid_status(5)).
+func effective() (uint64, error) {
+	raw, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0, err
+	}
+	_, after, ok := strings.Cut(string(raw), "CapEff:")
+	if !ok {
+		return 0, errors.New("no CapEff in /proc/self/status")
+	}
+	line, _, _ := strings.Cut(after, "\n")
+	return strconv.ParseUint(strings.TrimSpace(line), 16, 64)
+}
+
+// checkParanoid: Debian's level 3 and above keeps perf events from all but CAP_SYS_ADMIN.
+func checkParanoid() Check {
+	level := firstLine("/proc/sys/kernel/perf_event_paranoid")
+	c := Check{Name: "perf_event_paranoid", OK: true, Detail: level}
+	mask, _ := effective()
+	if n, err := strconv.Atoi(level); err == nil && n > 2 && mask&(1<<unix.CAP_SYS_ADMIN) == 0 {
+		c.OK = false
+		c.Detail = level + " keeps CAP_PERFMON from opening perf events (kprobe and tracepoint forms)"
+		c.Hint = "sysctl kernel.perf_event_paranoid=2, or run as root"
+	}
+	return c
+}
+
+func checkLockdown() Check {
+	c := Check{Name: "lockdown", OK: true, Detail: "none"}
+	if raw := firstLine("/sys/kernel/security/lockdown"); strings.Contains(raw, "[confidentiality]") {
+		c.OK, c.needed = false, true
+		c.Detail = "confidentiality: the kernel lets nobody read its memory"
+		c.Hint = "boot with lockdown=integrity or without"
+	} else if raw != "" {
+		c.Detail = raw
+	}
+	return c
+}
+
+func checkTracefs() Check { return checkFiles("tracefs", "CONFIG_FTRACE_SYSCALLS=y") }
+func checkCgroup() Check  { return checkFiles("cgroup2", "CONFIG_CGROUP_BPF=y") }
+
+func checkFiles(fstype, config string) Check {
+	var f kernelFiles
+	defer f.Close()
+	dir, err := f.find(fstype)
+	switch {
+	case err != nil:
+		return Check{
+			Name: fstype, Detail: fmt.Sprintf("not mounted, and cannot be: %v (needed by the tracepoint form)", err),
+			Hint: "mount " + fstype + ", or run as root on a kernel with " + config,
+		}
+	case len(f.mounts) > 0:
+		return Check{Name: fstype, OK: true, Detail: "not mounted: looptrace mounts it for itself"}
+	default:
+		return Check{Name: fstype, OK: true, Detail: dir}
+	}
+}

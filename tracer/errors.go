@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tracer
+
+import (
+	"slices"
+	"strings"
+)
+
+// UnavailableError: looptrace cannot run here, for want of a privilege or of something in the
+// kernel. Its text is one line that names what is missing.
+type UnavailableError struct {
+	missing []Check // the failed checks: what nothing works without, else what some form wants
+	cause   error
+}
+
+// Error names what is missing; where the checks find nothing, what the kernel answered.
+func (e *UnavailableError) Error() string {
+	if len(e.missing) == 0 {
+		return "cannot trace here: " + oneLine(e.cause)
+	}
+	var parts []string
+	for _, c := range e.missing {
+		parts = append(parts, c.Name+" "+c.Detail)
+	}
+	return "cannot trace here: " + strings.Join(parts, "; ")
+}
+
+// Hint says what to do about it.
+func (e *UnavailableError) Hint() string {
+	var parts []string
+	for _, c := range e.missing {
+		if c.Hint != "" && !slices.Contains(parts, c.Hint) {
+			parts = append(parts, c.Hint)
+		}
+	}
+	if len(parts) == 0 {
+		return "run `looptrace doctor` for what each hook form met"
+	}
+	return strings.Join(parts, "; ")
+}
+
+func (e *UnavailableError) Unwrap() error { return e.cause }
+
+// unavailable explains why loading failed by what the host lacks.
+func unavailable(cause error) error {
+	if cause == nil {
+		return nil
+	}
+	e := &UnavailableError{cause: cause}
+	var useful []Check
+	for _, c := range hostChecks() {
+		switch {
+		case c.OK:
+		case c.needed:
+			e.missing = append(e.missing, c)
+		default:
+			useful = append(useful, c)
+		}
+	}
+	if len(e.missing) == 0 {
+		e.missing = useful
+	}
+	return e
+}

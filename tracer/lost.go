@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tracer
+
+import (
+	"time"
+
+	"github.com/looptrace/looptrace/tracer/flow"
+)
+
+// places names the slots of the map `counters`, in the order of `enum counter` in bpf/event.h.
+var places = [...]string{"ring buffer", "connection table", "connect table", "socket table", "call table", "flow table", "port table"}
+
+// reportLost writes a lost record for each place that lost something since the last look.
+func (t *Tracer) reportLost() {
+	for i, place := range places {
+		var perCPU []uint64
+		if t.hooks.coll == nil || t.hooks.coll.Maps["counters"].Lookup(uint32(i), &perCPU) != nil {
+			continue
+		}
+		var sum uint64
+		for _, n := range perCPU {
+			sum += n
+		}
+		t.tellLost(place, sum)
+	}
+	for name, prog := range t.hooks.coll.Programs {
+		if stats, err := prog.Stats(); err == nil { // since 5.8; counts misses since 5.12
+			t.tellLost("program "+name, stats.RecursionMisses)
+		}
+	}
+	for name, missed := range t.hooks.missed() {
+		t.tellLost("probe "+name, missed)
+	}
+	for place, n := range t.table.TakeLost() {
+		t.tellLost(place, t.told[place]+n)
+	}
+	t.tellLost("records that could not be read", t.undecoded)
+}
+
+// tellLost writes what a counter gained. Nothing is summed away: each gain is a record.
+func (t *Tracer) tellLost(place string, sum uint64) {
+	gain := sum - t.told[place]
+	if gain == 0 {
+		return
+	}
+	since := t.lostSince[place]
+	now := time.Now()
+	if since.IsZero() {
+		since = t.clock.zero.Add(time.Duration(t.began))
+	}
+	t.told[place], t.lostSince[place] = sum, now
+	t.lost.Add(gain)
+	t.table.Housekeep(&flow.Record{Event: "lost", Time: now, Level: flow.Warn, Lost: &flow.LostRecord{Count: gain, Where: place, Since: since}})
+}
