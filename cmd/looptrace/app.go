@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"io"
+	"regexp"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+)
+
+// about is the help's and the man page's description. Indented lines are examples.
+const about = `looptrace shows what happens on this machine's loopback interface, process by process: which
+program bound a port, who listens, who connects to whom, what was refused and why, and who
+holds a port that is "already in use". It needs root, a kernel of 5.8 or later and no set-up.
+
+TARGET limits it to ports or addresses: 49342, :49342, 127.0.0.1:49342, [::1]:49342,
+localhost:49342, a URL, or any quoted text that holds one, such as an error message.
+
+Filters take several values, separated by commas; a value with a leading ! is left out.
+Quote the ! for your shell. A filter on processes matches either end of a connection.
+
+Examples:
+
+    sudo looptrace                               everything, until Ctrl-C
+    sudo looptrace 8080                          the story of port 8080
+    sudo looptrace "dial tcp 127.0.0.1:49342: connect: connection refused"
+    sudo looptrace --failed                      only what went wrong
+    sudo looptrace --comm node --event bind,listen
+    sudo looptrace -o json --port '!22' | jq .message
+    sudo looptrace run -- npm test               only this command and its children
+    sudo looptrace demo                          see it work`
+
+// newApp makes the command line. Everything that documents it (help, man page, completions) is made
+// from what stands here and in the table of flags.
+func newApp(stdout, stderr io.Writer) *cli.App {
+	return &cli.App{
+		Name:            "looptrace",
+		Usage:           "who grabbed the port, and who connected to it",
+		UsageText:       "looptrace [flags] [TARGET …]\nlooptrace COMMAND [flags]",
+		Description:     about,
+		Version:         version,
+		Flags:           append(flagsFor(forStream), cli.HelpFlag), // the library leaves it out where there is a command help
+		Action:          streamCommand,
+		HideHelpCommand: true, // its `help UNKNOWN` exits with a code of its own
+		Commands: []*cli.Command{
+			command(runCommand(), forRun),
+			command(demoCommand(), forOutput),
+			command(doctorCommand(), forOutput),
+			command(schemaCommand(), forNothing),
+			command(completionCommand(), forNothing),
+			command(manCommand(), forNothing),
+			command(helpCommand(), forNothing),
+		},
+		Writer:                stdout,
+		ErrWriter:             stderr,
+		OnUsageError:          onUsageError,
+		ExitErrHandler:        func(*cli.Context, error) {}, // main says it and exits
+		CustomAppHelpTemplate: appHelp(),
+	}
+}
+
+// command adds what all commands have.
+func command(c *cli.Command, scope scope) *cli.Command {
+	c.Flags = flagsFor(scope)
+	c.HideHelpCommand = true // else `run help` is not the program help
+	c.OnUsageError = onUsageError
+	c.CustomHelpTemplate = commandHelp(scope)
+	action := c.Action
+	c.Action = func(cCtx *cli.Context) error {
+		if err := refuseStray(cCtx, scope); err != nil {
+			return err
+		}
+		if c.UsageText == "" && cCtx.Args().Present() {
+			return usagef("looptrace "+c.Name+" --help says what it takes", "%s takes no %q", c.Name, cCtx.Args().First())
+		}
+		return action(cCtx)
+	}
+	return c
+}
+
+// singleDash finds the flags in the messages of package flag, which writes them -port.
+var singleDash = regexp.MustCompile(`(^|\s)-([a-z][a-z-]+)`)
+
+// onUsageError turns the library's error into ours: it would be printed to stdout, with the whole help.
+func onUsageError(c *cli.Context, err error, _ bool) error {
+	hint := "looptrace --help lists the flags"
+	if c.Command != nil && c.Command.Name != "looptrace" {
+		hint = "looptrace " + c.Command.Name + " --help lists its flags"
+	}
+	message := singleDash.ReplaceAllString(err.Error(), "$1--$2")
+	if name, ok := strings.CutPrefix(message, "flag provided but not defined: "); ok {
+		message = "unknown flag " + name
+		if like := nearest(strings.TrimLeft(name, "-"), flagNames(c.Command.Flags)); like != "" {
+			hint = "did you mean --" + like + "? " + hint
+		}
+	}
+	return &usageError{message: message, advice: hint}
+}
+
+func flagNames(flags []cli.Flag) []string {
+	var names []string
+	for _, f := range flags {
+		names = append(names, f.Names()[0])
+	}
+	return names
+}
+
+// arrange moves flags before targets, so that `looptrace 8080 -o json` works: package flag stops at
+// the first word that is none. What follows a command is the command's.
+func arrange(args []string, app *cli.App) []string {
+	if len(args) == 0 {
+		return args
+	}
+	var flags, targets []string
+	for i := 1; i < len(args); i++ {
+		word := args[i]
+		switch {
+		case word == "--":
+			targets = append(targets, args[i+1:]...)
+			i = len(args)
+		case len(word) > 1 && word[0] == '-':
+			flags = append(flags, word)
+			if !takesValue(word) {
+				continue
+			}
+			if i++; i == len(args) {
+				return append(args[:1:1], flags...) // without its value: an error, whatever else there is
+			}
+			flags = append(flags, args[i])
+		case len(targets) == 0 && app.Command(word) != nil:
+			return args
+		default:
+			targets = append(targets, word)
+		}
+	}
+	if len(targets) == 0 {
+		return append(args[:1:1], flags...)
+	}
+	return append(append(append(args[:1:1], flags...), "--"), targets...)
+}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"syscall"
+
+	"github.com/looptrace/looptrace/tracer"
+)
+
+// The exit codes, all of them. Scripts rely on the numbers.
+const (
+	exitOK          = 0
+	exitFailed      = 1 // while running
+	exitUsage       = 2
+	exitUnavailable = 3 // cannot run here: privilege or kernel
+	exitLost        = 5 // --strict, and events were lost
+
+	// What `run` says about its command, as a shell does.
+	exitNotExecutable = 126
+	exitNotFound      = 127
+	exitSignal        = 128 // plus the signal's number
+)
+
+// usageError is a command line that cannot be understood: what is wrong with it, and what to type.
+type usageError struct{ message, advice string }
+
+func (e *usageError) Error() string { return e.message }
+
+// Hint says what to try next.
+func (e *usageError) Hint() string { return e.advice }
+
+func usagef(hint, format string, args ...any) error {
+	return &usageError{message: fmt.Sprintf(format, args...), advice: hint}
+}
+
+// statusError carries the exit code of the command that `run` started. There is nothing to say about it.
+type statusError int
+
+func (e statusError) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+// lostError ends a --strict run.
+type lostError uint64
+
+func (e lostError) Error() string { return fmt.Sprintf("%d events were lost", uint64(e)) }
+
+// Hint says what to try next.
+func (lostError) Hint() string {
+	return "a filter (TARGET, --port, --event …) makes tracing cheaper; without --strict a loss is only reported"
+}
+
+// exitCode says how the process ends, and whether the error has to be said.
+func exitCode(err error) (code int, say bool) {
+	var (
+		usage       *usageError
+		unavailable *tracer.UnavailableError
+		status      statusError
+		lost        lostError
+	)
+	switch {
+	case err == nil:
+		return exitOK, false
+	case errors.As(err, &lost): // before the others: it holds however the run ended
+		return exitLost, true
+	case errors.As(err, &status):
+		return int(status), false
+	case errors.Is(err, syscall.EPIPE): // nobody reads any more: the end that `| head` asks for
+		return exitOK, false
+	case errors.As(err, &usage):
+		return exitUsage, true
+	case errors.As(err, &unavailable):
+		return exitUnavailable, true
+	default:
+		return exitFailed, true
+	}
+}
+
+// finish says what went wrong, if that is to be said, and gives the exit code.
+func finish(stderr io.Writer, err error) int {
+	code, say := exitCode(err)
+	if say {
+		complain(stderr, err)
+	}
+	return code
+}
+
+// complain writes an error, and below it what to do about it.
+func complain(stderr io.Writer, err error) {
+	fmt.Fprintf(stderr, "looptrace: %v\n", err)
+	var hinted interface{ Hint() string }
+	if errors.As(err, &hinted) && hinted.Hint() != "" {
+		fmt.Fprintf(stderr, "hint: %s\n", hinted.Hint())
+	}
+}

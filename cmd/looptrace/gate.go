@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"maps"
+	"time"
+
+	"github.com/looptrace/looptrace/tracer"
+	"github.com/looptrace/looptrace/tracer/flow"
+)
+
+// gate is the one sink that the tracer knows: it hands records on to the others, closes when --count
+// is reached, and adds what the log file lost to what the tracer says.
+type gate struct {
+	sinks []tracer.Sink
+	log   *logFile // nil without --log-file
+	limit uint64   // --count; 0: none
+	full  func()   // called once, with the last record that passed
+
+	passed  uint64            // records that --count counts
+	dropped map[string]uint64 // by event: written by the tracer, after the gate had closed
+	tally   tally
+}
+
+// Write hands a record on. The record stays the tracer's.
+func (g *gate) Write(r *flow.Record) error {
+	if counted(r) && g.limit > 0 && g.passed == g.limit {
+		if g.dropped == nil {
+			g.dropped = map[string]uint64{}
+		}
+		g.dropped[r.Event]++
+		return nil
+	}
+	if r.Stop != nil {
+		r = g.correct(r)
+	}
+	if err := g.hand(r); err != nil {
+		return err
+	}
+	if counted(r) {
+		if g.passed++; g.passed == g.limit {
+			g.full()
+		}
+	}
+	return nil
+}
+
+func (g *gate) hand(r *flow.Record) error {
+	g.tally.add(r)
+	for _, sink := range g.sinks {
+		if err := sink.Write(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Flush ends a batch.
+func (g *gate) Flush() error {
+	if lost, since := g.log.takeLost(); lost > 0 {
+		err := g.hand(&flow.Record{Event: "lost", Time: time.Now(), Level: flow.Warn, Lost: &flow.LostRecord{Count: lost, Where: "log-file", Since: since}})
+		if err != nil {
+			return err
+		}
+	}
+	for _, sink := range g.sinks {
+		if err := sink.Flush(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// counted says which records --count is about.
+func counted(r *flow.Record) bool { return (r.Sock != nil || r.Conn != nil) && !r.Preexisting }
+
+// correct makes the stop record tell what came out.
+func (g *gate) correct(r *flow.Record) *flow.Record {
+	stop := *r.Stop
+	stop.Counts = maps.Clone(stop.Counts)
+	for event, n := range g.dropped {
+		if stop.Counts[event] -= n; stop.Counts[event] == 0 {
+			delete(stop.Counts, event)
+		}
+	}
+	stop.Lost += g.log.Lost()
+	corrected := *r
+	corrected.Stop = &stop
+	return &corrected
+}

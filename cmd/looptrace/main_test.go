@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
+)
+
+// The scripts run this test binary as looptrace, and as a program for it to trace.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"looptrace": main, "listener": listener})
+}
+
+// TestScripts specifies what the command line does without privileges.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, params("testdata"))
+}
+
+// TestKernelScripts specifies what it does with them.
+func TestKernelScripts(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") != "" {
+			t.Fatal("needs root")
+		}
+		t.Skip("needs root")
+	}
+	testscript.Run(t, params("testdata/kernel"))
+}
+
+func params(dir string) testscript.Params {
+	return testscript.Params{
+		Dir:                 dir,
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits,
+			"await": await,
+			"json":  isJSON,
+		},
+		Condition: func(name string) (bool, error) {
+			if name == "root" {
+				return os.Geteuid() == 0, nil
+			}
+			return false, fmt.Errorf("unknown condition %q", name)
+		},
+	}
+}
+
+// listener is a program to trace: it listens on a port that the kernel picks, and ends. With an argument
+// it does so that many times. Package net would bind sockets of its own, to see whether IPv6 works.
+func listener() {
+	times := 1
+	if len(os.Args) > 1 {
+		times, _ = strconv.Atoi(os.Args[1])
+	}
+	for range times {
+		s, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+		err = errors.Join(err, unix.Bind(s, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(s, 1), unix.Close(s))
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
+}
+
+// exits runs a command and wants an exit code: `exits CODE COMMAND [ARG …]`.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE COMMAND [ARG …]")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) {
+			ts.Fatalf("%v", err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// awaitTime bounds await: attaching takes a second or two.
+const awaitTime = 20 * time.Second
+
+// await waits until a file has a line: `await FILE REGEXP`.
+func await(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: await FILE REGEXP")
+	}
+	want := regexp.MustCompile("(?m)" + args[1])
+	path := ts.MkAbs(args[0])
+	for end := time.Now().Add(awaitTime); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if text, err := os.ReadFile(path); err == nil && want.Match(text) {
+			return
+		}
+	}
+	text, _ := os.ReadFile(path)
+	ts.Fatalf("no %q in %s within %v:\n%s", args[1], args[0], awaitTime, text)
+}
+
+// isJSON wants every line of a file to be a JSON object: `json FILE`, or stdout.
+func isJSON(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: json FILE")
+	}
+	text := bytes.TrimSpace([]byte(ts.ReadFile(args[0])))
+	var whole map[string]any
+	if json.Unmarshal(text, &whole) == nil {
+		return
+	}
+	for line := range bytes.Lines(text) {
+		var object map[string]any
+		if err := json.Unmarshal(line, &object); err != nil {
+			ts.Fatalf("%s: %v: %s", args[0], err, line)
+		}
+	}
+}

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/looptrace/looptrace/output"
+	"github.com/looptrace/looptrace/tracer"
+)
+
+// streamCommand is `looptrace [flags] [TARGET …]`.
+func streamCommand(c *cli.Context) error {
+	targets := c.Args().Slice()
+	if len(targets) > 0 && isCommandName(targets[0]) && targets[0] != "localhost" {
+		return unknownCommand(c.App, targets[0])
+	}
+	o, err := parseOptions(given{c}, targets)
+	if err != nil {
+		return err
+	}
+	ctx, stop := interruptible(c.Context) // before attaching, which takes its time
+	defer stop()
+	s, err := newSession(o, newSink(os.Stdout, o.format))
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	go watchPipe(ctx, os.Stdout, stop) // ends with ctx
+
+	err = s.trace(ctx)
+	if o.format == formatText && isTerminal(os.Stderr) {
+		s.gate.tally.print(os.Stderr)
+	}
+	return err
+}
+
+// interruptible gives a context that ends with SIGINT or SIGTERM. The second of them kills: it does not
+// wait for the drain.
+func interruptible(parent context.Context) (context.Context, context.CancelFunc) {
+	ctx, stop := signal.NotifyContext(parent, syscall.SIGINT, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
+}
+
+// newSink writes records in a format. Colour needs a terminal, and nobody who minds.
+func newSink(f *os.File, format string) tracer.Sink {
+	if format == formatJSON {
+		return output.NewJSON(f)
+	}
+	plain := os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb"
+	return output.NewText(f, output.TextOptions{Color: !plain && isTerminal(f)})
+}
+
+// session is one run of the tracer, from its flags to its last record.
+type session struct {
+	options *options
+	tracer  *tracer.Tracer
+	gate    *gate
+	log     *logFile // nil without --log-file
+}
+
+// newSession checks the log file, attaches the tracer and wires the sinks. Close it.
+func newSession(o *options, sinks ...tracer.Sink) (*session, error) {
+	s := &session{options: o}
+	if o.logFile != "" {
+		log, err := openLogFile(o.logFile, o.redactLog)
+		if err != nil {
+			return nil, err
+		}
+		s.log = log
+		sinks = append(sinks, log)
+	}
+	t, err := tracer.New(o.cfg)
+	if err != nil {
+		return nil, errors.Join(err, s.log.Close())
+	}
+	s.tracer = t
+	s.gate = &gate{sinks: sinks, log: s.log, limit: o.count}
+	return s, nil
+}
+
+// Close releases what newSession acquired. What was written is in the log file then.
+func (s *session) Close() error {
+	return errors.Join(s.tracer.Close(), s.log.Close())
+}
+
+// drainTime is how long a blocked output may hold up the end. The drain itself is far quicker, but for
+// taking off the hooks, which may cost the kernel a second: with less, a busy machine's last records
+// would be missing; with more, whoever stops looptrace thinks that it hangs.
+const drainTime = 5 * time.Second
+
+var errBlocked = errors.New("nobody reads the output: the last records are missing")
+
+// trace runs until ctx, --count or --duration ends it, and says what the exit code has to.
+func (s *session) trace(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.gate.full = cancel
+	go s.stopAfterDuration(ctx, cancel) // ends with ctx
+	go s.reopenOnHangup(ctx)            // ends with ctx
+
+	ended := make(chan error, 1)
+	go func() { ended <- s.tracer.Run(ctx, s.gate) }() // ends with ctx, or with the process
+	var err error
+	select {
+	case err = <-ended:
+	case <-ctx.Done():
+		select {
+		case err = <-ended:
+		case <-time.After(drainTime):
+			err = errBlocked
+		}
+	}
+	if errors.Is(err, syscall.EPIPE) {
+		err = nil
+	}
+	if closeErr := s.log.Close(); err == nil {
+		err = closeErr // else it says the same again
+	}
+	if lost := s.tracer.Lost() + s.log.Lost(); s.options.strict && lost > 0 {
+		err = errors.Join(err, lostError(lost))
+	}
+	return err
+}
+
+// stopAfterDuration counts from the first record, not from the start of the process.
+func (s *session) stopAfterDuration(ctx context.Context, cancel context.CancelFunc) {
+	if s.options.duration == 0 {
+		return
+	}
+	select {
+	case <-ctx.Done():
+		return
+	case <-s.tracer.Ready():
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(s.options.duration):
+		cancel()
+	}
+}
+
+// reopenOnHangup is for logrotate, which renames the file and sends SIGHUP.
+func (s *session) reopenOnHangup(ctx context.Context) {
+	if s.log == nil {
+		return
+	}
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangup:
+			if err := s.log.Reopen(); err != nil {
+				fmt.Fprintf(os.Stderr, "looptrace: reopen log file: %v\n", err)
+			}
+		}
+	}
+}
