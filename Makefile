@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# `make demo` and `make test` need Go, make, git, and root or sudo. They build as you are and run as
+# root. What compiles the kernel side (generate, check) needs clang-14 too: see CONTRIBUTING.md.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+GO ?= go
+PREFIX ?= /usr/local
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+BUILD := build
+BINARY := $(BUILD)/looptrace
+GOFLAGS_BUILD := -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
+
+# Root runs things as they are; others through sudo. `make SUDO=doas …` takes another.
+SUDO ?= $(if $(filter 0,$(shell id -u)),,sudo)
+TEST_EXEC := $(if $(SUDO),-exec '$(SUDO) env CI=$(CI)')
+
+C_FILES := $(wildcard bpf/*.[ch] bpf/headers/*.h bpf/test/*.[ch])
+# Packages without a kernel under them: these are tested with the race detector, which needs cgo.
+PURE := ./tracer/flow/... ./output/... ./cmd/...
+
+GOLANGCI_VERSION := v2.15.0
+TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/looptrace/golangci-lint-$(GOLANGCI_VERSION)
+
+export CGO_ENABLED = 0
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: build ## trace a small scene on real sockets (root or sudo)
+	$(SUDO) $(BINARY) demo
+
+.PHONY: build
+build: ## build build/looptrace
+	$(GO) build $(GOFLAGS_BUILD) -o $(BINARY) ./cmd/looptrace
+
+.PHONY: test
+test: ## run all tests: built as you are, run as root
+	$(GO) test -count=1 -timeout 20m $(TEST_EXEC) ./...
+
+.PHONY: generate
+generate: ## compile the kernel side, for both architectures (needs clang-14, llvm-14, libbpf-dev)
+	$(GO) generate ./tracer
+
+.PHONY: fmt
+fmt: $(TOOLS)/golangci-lint ## format Go and C
+	$(TOOLS)/golangci-lint fmt
+	clang-format-14 -i $(C_FILES)
+
+.PHONY: lint
+lint: $(TOOLS)/golangci-lint ## vet, golangci-lint with gofumpt, clang-format, shellcheck
+	$(GO) vet ./...
+	$(TOOLS)/golangci-lint run
+	clang-format-14 --dry-run --Werror $(C_FILES)
+	shellcheck .ci/run
+
+.PHONY: race
+race: ## test the packages without a kernel under them with the race detector (needs a C compiler)
+	CGO_ENABLED=1 $(GO) test -race -count=1 -skip '^TestKernel' $(PURE)
+
+.PHONY: bench
+bench: ## run the benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem $(TEST_EXEC) ./...
+
+.PHONY: arch
+arch: ## build for both architectures
+	GOARCH=amd64 $(GO) build $(GOFLAGS_BUILD) -o $(BUILD)/looptrace-amd64 ./cmd/looptrace
+	GOARCH=arm64 $(GO) build $(GOFLAGS_BUILD) -o $(BUILD)/looptrace-arm64 ./cmd/looptrace
+	GOARCH=arm64 $(GO) vet ./...
+
+.PHONY: fresh
+fresh: generate ## fail if generated files are not what their sources make
+	git diff --exit-code -- tracer
+	$(GO) mod tidy -diff
+
+.PHONY: vagrant
+vagrant: ## check the Vagrantfile
+	home=$$(mktemp -d); trap 'rm -rf "$$home"' EXIT; \
+	VAGRANT_HOME=$$home VAGRANT_CHECKPOINT_DISABLE=1 vagrant validate --ignore-provider
+
+.PHONY: check
+check: fresh lint race arch vagrant test ## all that CI runs
+
+.PHONY: man
+man: build ## write build/looptrace.8
+	$(BINARY) man >$(BUILD)/looptrace.8
+
+.PHONY: install
+install: man ## install the program, its man page and completions (PREFIX, DESTDIR)
+	install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/looptrace
+	install -D -m 644 $(BUILD)/looptrace.8 $(DESTDIR)$(PREFIX)/share/man/man8/looptrace.8
+	for shell in bash-completion/completions/looptrace zsh/site-functions/_looptrace fish/vendor_completions.d/looptrace.fish; do \
+		$(BINARY) completion $$(echo $$shell | sed 's/[-/].*//') >$(BUILD)/completion; \
+		install -D -m 644 $(BUILD)/completion $(DESTDIR)$(PREFIX)/share/$$shell; \
+	done
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf $(BUILD)
+
+# Built once a version: it takes two minutes.
+$(TOOLS)/golangci-lint:
+	GOBIN=$(TOOLS) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
