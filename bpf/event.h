@@ -132,6 +132,23 @@ struct exec_event {
 	u8 cgroup_path[CGROUP_BYTES * 2];
 };
 
+/* A socket that holds a port, as the kernel's tables have it now (held.h) */
+struct held_row {
+	u64 sock; /* kernel address: joins the rows of one socket */
+	u64 id; /* of its bind or listen record, 0 where it has none */
+	u64 expires; /* TIME_WAIT: when it ends, in jiffies */
+	u64 jiffies; /* now */
+	struct owner owner; /* tgid 0: no open file */
+	u8 local[16];
+	u8 remote[16];
+	u16 lport;
+	u16 rport;
+	u16 proto;
+	u16 flags;
+	u32 netns;
+	u32 state;
+};
+
 /* Places of loss and other counts, one slot each in the map `counters`. */
 enum counter {
 	LOST_RING = 0, /* the ring was full */
@@ -149,5 +166,6 @@ _Static_assert(sizeof(struct event_header) == 16, "wire");
 _Static_assert(sizeof(struct sock_event) == 120, "wire");
 _Static_assert(sizeof(struct conn_event) == 160, "wire");
 _Static_assert(sizeof(struct task_event) == 64, "wire");
+_Static_assert(sizeof(struct held_row) == 112, "wire");
 
 #endif

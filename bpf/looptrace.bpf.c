@@ -13,6 +13,7 @@
 
 #include "event.h"
 #include "conn.h"
+#include "held.h"
 #include "proc.h"
 #include "snapshot.h"
 #include "syscall.h"
@@ -22,6 +23,7 @@ char LICENSE[] SEC("license") = "GPL";
 
 /* Keeps the wire's types in this object's BTF, for the test that compares them with Go's. */
 const struct exec_event *wire_exec __attribute__((unused));
+const struct held_row *wire_held __attribute__((unused));
 
 /* ---- every form ---- */
 
@@ -91,6 +93,19 @@ int BPF_PROG(tp_rename, struct task_struct *task, const char *comm)
 
 SNAPSHOT(it_ports, snapshot_port)
 SNAPSHOT(it_conns, snapshot_conn)
+SNAPSHOT(it_held, held_by_file)
+
+SEC("iter/tcp")
+int it_tcp(struct bpf_iter__tcp *ctx)
+{
+	struct sock_common *skc = ctx->sk_common;
+
+	if (!skc)
+		return 0;
+	asm volatile("" : "+r"(skc));
+	held_by_tcp(ctx->meta->seq, skc);
+	return 0;
+}
 
 /* ---- fentry and fexit ---- */
 

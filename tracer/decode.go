@@ -18,6 +18,7 @@ const (
 	sockSize   = int(unsafe.Sizeof(flow.SockEvent{}))
 	connSize   = int(unsafe.Sizeof(flow.ConnEvent{}))
 	taskSize   = int(unsafe.Sizeof(flow.TaskEvent{}))
+	heldSize   = int(unsafe.Sizeof(flow.HeldRow{}))
 
 	execHead  = taskSize + 8 + 4*2 + 4
 	argsMax   = 1024
@@ -82,6 +83,13 @@ func connEvent(raw []byte) (*flow.ConnEvent, error) {
 		return nil, errShort
 	}
 	return (*flow.ConnEvent)(unsafe.Pointer(&raw[0])), nil
+}
+
+func heldRow(raw []byte) (*flow.HeldRow, error) {
+	if len(raw) < heldSize {
+		return nil, errShort
+	}
+	return (*flow.HeldRow)(unsafe.Pointer(&raw[0])), nil
 }
 
 func execEvent(raw []byte) (flow.ExecEvent, error) {

@@ -77,6 +77,21 @@ func TestWireLayout(t *testing.T) {
 			{"exit_code", "ExitCode"},
 			{"comm", "Comm"},
 		}},
+		{"held_row", flow.HeldRow{}, [][2]string{
+			{"sock", "Sock"},
+			{"id", "ID"},
+			{"expires", "Expires"},
+			{"jiffies", "Jiffies"},
+			{"owner", "Owner"},
+			{"local", "Local"},
+			{"remote", "Remote"},
+			{"lport", "LPort"},
+			{"rport", "RPort"},
+			{"proto", "Proto"},
+			{"flags", "Flags"},
+			{"netns", "Netns"},
+			{"state", "State"},
+		}},
 	} {
 		t.Run(tc.c, func(t *testing.T) {
 			var want, got []string

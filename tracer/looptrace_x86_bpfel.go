@@ -264,7 +264,9 @@ const (
 	looptraceProgFeV4Connect    = "fe_v4_connect"
 	looptraceProgFeV6Connect    = "fe_v6_connect"
 	looptraceProgItConns        = "it_conns"
+	looptraceProgItHeld         = "it_held"
 	looptraceProgItPorts        = "it_ports"
+	looptraceProgItTcp          = "it_tcp"
 	looptraceProgKpInet6Bind    = "kp_inet6_bind"
 	looptraceProgKpInetBind     = "kp_inet_bind"
 	looptraceProgKpInetRelease  = "kp_inet_release"
@@ -298,6 +300,7 @@ const (
 	looptraceProgTpUringCqe     = "tp_uring_cqe"
 	looptraceProgTpUringRes     = "tp_uring_res"
 	looptraceVarAnyLocal        = "any_local"
+	looptraceVarAskedNetns      = "asked_netns"
 	looptraceVarComms           = "comms"
 	looptraceVarExcludeBits     = "exclude_bits"
 	looptraceVarN_comms         = "n_comms"
@@ -327,6 +330,7 @@ const (
 	looptraceVarWantTcp         = "want_tcp"
 	looptraceVarWantUdp         = "want_udp"
 	looptraceVarWireExec        = "wire_exec"
+	looptraceVarWireHeld        = "wire_held"
 )
 
 // loadLooptrace returns the embedded CollectionSpec for looptrace.
@@ -385,7 +389,9 @@ type looptraceProgramSpecs struct {
 	FeV4Connect   *ebpf.ProgramSpec `ebpf:"fe_v4_connect"`
 	FeV6Connect   *ebpf.ProgramSpec `ebpf:"fe_v6_connect"`
 	ItConns       *ebpf.ProgramSpec `ebpf:"it_conns"`
+	ItHeld        *ebpf.ProgramSpec `ebpf:"it_held"`
 	ItPorts       *ebpf.ProgramSpec `ebpf:"it_ports"`
+	ItTcp         *ebpf.ProgramSpec `ebpf:"it_tcp"`
 	KpInet6Bind   *ebpf.ProgramSpec `ebpf:"kp_inet6_bind"`
 	KpInetBind    *ebpf.ProgramSpec `ebpf:"kp_inet_bind"`
 	KpInetRelease *ebpf.ProgramSpec `ebpf:"kp_inet_release"`
@@ -443,6 +449,7 @@ type looptraceMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type looptraceVariableSpecs struct {
 	AnyLocal     *ebpf.VariableSpec `ebpf:"any_local"`
+	AskedNetns   *ebpf.VariableSpec `ebpf:"asked_netns"`
 	Comms        *ebpf.VariableSpec `ebpf:"comms"`
 	ExcludeBits  *ebpf.VariableSpec `ebpf:"exclude_bits"`
 	N_comms      *ebpf.VariableSpec `ebpf:"n_comms"`
@@ -472,6 +479,7 @@ type looptraceVariableSpecs struct {
 	WantTcp      *ebpf.VariableSpec `ebpf:"want_tcp"`
 	WantUdp      *ebpf.VariableSpec `ebpf:"want_udp"`
 	WireExec     *ebpf.VariableSpec `ebpf:"wire_exec"`
+	WireHeld     *ebpf.VariableSpec `ebpf:"wire_held"`
 }
 
 // looptraceObjects contains all objects after they have been loaded into the kernel.
@@ -530,6 +538,7 @@ func (m *looptraceMaps) Close() error {
 // It can be passed to loadLooptraceObjects or ebpf.CollectionSpec.LoadAndAssign.
 type looptraceVariables struct {
 	AnyLocal     *ebpf.Variable `ebpf:"any_local"`
+	AskedNetns   *ebpf.Variable `ebpf:"asked_netns"`
 	Comms        *ebpf.Variable `ebpf:"comms"`
 	ExcludeBits  *ebpf.Variable `ebpf:"exclude_bits"`
 	N_comms      *ebpf.Variable `ebpf:"n_comms"`
@@ -559,6 +568,7 @@ type looptraceVariables struct {
 	WantTcp      *ebpf.Variable `ebpf:"want_tcp"`
 	WantUdp      *ebpf.Variable `ebpf:"want_udp"`
 	WireExec     *ebpf.Variable `ebpf:"wire_exec"`
+	WireHeld     *ebpf.Variable `ebpf:"wire_held"`
 }
 
 // looptracePrograms contains all programs after they have been loaded into the kernel.
@@ -579,7 +589,9 @@ type looptracePrograms struct {
 	FeV4Connect   *ebpf.Program `ebpf:"fe_v4_connect"`
 	FeV6Connect   *ebpf.Program `ebpf:"fe_v6_connect"`
 	ItConns       *ebpf.Program `ebpf:"it_conns"`
+	ItHeld        *ebpf.Program `ebpf:"it_held"`
 	ItPorts       *ebpf.Program `ebpf:"it_ports"`
+	ItTcp         *ebpf.Program `ebpf:"it_tcp"`
 	KpInet6Bind   *ebpf.Program `ebpf:"kp_inet6_bind"`
 	KpInetBind    *ebpf.Program `ebpf:"kp_inet_bind"`
 	KpInetRelease *ebpf.Program `ebpf:"kp_inet_release"`
@@ -630,7 +642,9 @@ func (p *looptracePrograms) Close() error {
 		p.FeV4Connect,
 		p.FeV6Connect,
 		p.ItConns,
+		p.ItHeld,
 		p.ItPorts,
+		p.ItTcp,
 		p.KpInet6Bind,
 		p.KpInetBind,
 		p.KpInetRelease,

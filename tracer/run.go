@@ -115,7 +115,7 @@ func (t *Tracer) sleep() error {
 
 // patience is how long a reader without events may sleep.
 func (t *Tracer) patience() time.Duration {
-	if t.looking || t.table.Waiting() {
+	if t.looking || t.asking || t.table.Waiting() {
 		return armed
 	}
 	return idle
@@ -131,6 +131,7 @@ func (t *Tracer) settle() {
 		t.table.SetBootTime(t.clock.bootTime())
 	}
 	t.look(now)
+	t.answer(now)
 	t.flush()
 }
 
@@ -191,6 +192,7 @@ func (t *Tracer) finish() error {
 			break
 		}
 	}
+	t.lastAnswer()
 	t.table.Drain()
 	t.reportLost()
 	t.table.Housekeep(&flow.Record{Event: "stop", Time: time.Now(), Stop: &flow.StopRecord{

@@ -64,6 +64,9 @@ type Tracer struct {
 	looking bool // a look at the table of open files is under way
 	looked  chan []flow.SockEvent
 
+	asking   bool // a walk through the kernel's tables is under way
+	answered chan []*flow.Answer
+
 	sinks   []Sink
 	sinkErr error // the first error of a sink: it ends the run
 
@@ -85,6 +88,7 @@ func New(cfg Config) (_ *Tracer, err error) {
 		lostSince: make(map[string]time.Time),
 		cgroups:   make(map[uint64]bool),
 		looked:    make(chan []flow.SockEvent, 1),
+		answered:  make(chan []*flow.Answer, 1),
 	}
 	t.hooks, err = openHooks(cfg.Hooks, func(spec *ebpf.CollectionSpec) error { return configure(spec, cfg) })
 	if err != nil {
@@ -101,13 +105,13 @@ func New(cfg Config) (_ *Tracer, err error) {
 	}
 	t.idleFlag = t.hooks.coll.Variables["reader_idle"]
 	t.table = flow.New(flow.Config{
-		Emit:      t.emit,
-		Filter:    cfg.Filter,
-		UserName:  userName,
-		Process:   t.processByPID,
-		Args:      cfg.Args,
-		PortRange: portRange,
-		BootTime:  t.clock.bootTime(),
+		Emit:     t.emit,
+		Filter:   cfg.Filter,
+		UserName: userName,
+		Process:  t.processByPID,
+		Args:     cfg.Args,
+		Asks:     true,
+		BootTime: t.clock.bootTime(),
 	})
 	return t, nil
 }
@@ -175,17 +179,4 @@ func userName(uid uint32) string {
 		return ""
 	}
 	return u.Username
-}
-
-// portRange reads ip_local_port_range, which each network namespace has its own of: this process
-// sees that of its own alone.
-func portRange(netns uint32) (lo, hi uint16) {
-	var st unix.Stat_t
-	if unix.Stat("/proc/self/ns/net", &st) != nil || uint32(st.Ino) != netns {
-		return 0, 0
-	}
-	if _, err := fmt.Sscan(firstLine("/proc/sys/net/ipv4/ip_local_port_range"), &lo, &hi); err != nil {
-		return 0, 0
-	}
-	return lo, hi
 }

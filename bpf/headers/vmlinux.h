@@ -210,6 +210,16 @@ struct tcp_sock {
 	bool is_mptcp;
 };
 
+struct timer_list {
+	unsigned long expires;
+};
+
+struct inet_timewait_sock {
+	struct sock_common __tw_common;
+	volatile unsigned char tw_substate;
+	struct timer_list tw_timer;
+};
+
 struct mptcp_sock {
 	struct sock *first;
 };
@@ -357,6 +367,15 @@ struct bpf_iter__task_file {
 	u32 fd;
 	union {
 		struct file *file;
+	};
+};
+
+struct bpf_iter__tcp {
+	union {
+		struct bpf_iter_meta *meta;
+	};
+	union {
+		struct sock_common *sk_common;
 	};
 };
 

@@ -114,7 +114,9 @@ func BenchmarkObserve(b *testing.B) {
 	})
 	b.Run("no port left", func(b *testing.B) {
 		table, _ := steady(Filter{})
-		table.cfg.PortRange = func(uint32) (lo, hi uint16) { return 32768, 60999 }
+		a := &Answer{Netns: home, Time: 1 << 62, Low: 32768, High: 60999}
+		a.Index()
+		table.Answer([]*Answer{a})
 		ev := tcp(8, cli, "0.0.0.0:0", "127.0.0.1:80").event(KindConnect, 200, []opt{failed(eaddrnotavail)})
 		b.ReportAllocs()
 		for b.Loop() {

@@ -33,6 +33,7 @@ type conn struct {
 	dropped      bool
 	settleAt     uint64
 	preexisting  bool
+	answer       *Answer // where it failed for want of a port
 	clientLink   link
 	serverLink   link
 	clientSocket *sock // UDP
@@ -59,6 +60,11 @@ func (t *Table) connected(ev *ConnEvent) {
 		c.pending, c.queued, c.settleAt = true, true, ev.Time+uint64(settle)
 		t.pending = append(t.pending, c)
 		return
+	}
+	if c.errno == eaddrnotavail && !c.client.HasPort {
+		if c.answer = t.known(ev.Netns, ev.Time); c.answer == nil && t.wait(doubt{conn: c}) {
+			return
+		}
 	}
 	t.emitConnect(c)
 }
@@ -269,17 +275,17 @@ func (t *Table) closed(ev *ConnEvent) {
 
 // waits notes the TIME_WAIT that the end which closed first leaves behind (RFC 9293, 3.6.1).
 func (t *Table) waits(c *conn, ev *ConnEvent) {
-	end := &c.client
+	end, peer := &c.client, &c.server
 	switch ev.Closer {
 	case CloserServer:
-		end = &c.server
+		end, peer = peer, end
 	case CloserUnknown:
 		return
 	}
 	if !end.HasPort {
 		return
 	}
-	w := timeWait{addr: end.Address, proc: end.Process, peer: netip.AddrPortFrom(c.server.Address, c.server.Port), since: ev.Time, ends: ev.Time + timeWaitLen}
+	w := timeWait{addr: end.Address, proc: end.Process, peer: netip.AddrPortFrom(peer.Address, peer.Port), since: ev.Time, ends: ev.Time + timeWaitLen}
 	w.proc.Short, w.proc.Thread = false, ""
 	p := t.portOf(portKey{ev.Netns, end.Port, TCP})
 	for i := range p.waiting {

@@ -62,7 +62,7 @@ type departed struct {
 // timeWait is a TIME_WAIT that a port was left in.
 type timeWait struct {
 	addr  netip.Addr
-	peer  netip.AddrPort // the connection's server
+	peer  netip.AddrPort
 	proc  Actor
 	since uint64
 	ends  uint64
@@ -97,10 +97,14 @@ func (t *Table) makeRoom() {
 }
 
 func (t *Table) bound(ev *SockEvent) {
-	if ev.Error == 0 && t.socks[ev.ID] != nil && t.socks[ev.ID].preexisting {
-		return // the snapshot was first
+	if ev.Error != 0 {
+		t.failed(ev)
+		return
 	}
-	if k := t.socks[ev.ID]; k != nil && ev.Error == 0 {
+	if k := t.socks[ev.ID]; k != nil {
+		if k.preexisting {
+			return // the snapshot was first
+		}
 		t.forget(k) // a disconnect took its port, and it is bound anew
 	}
 	r, s := t.beginSock("bind", ev)
@@ -109,11 +113,6 @@ func (t *Table) bound(ev *SockEvent) {
 		s.Requested = netip.AddrPortFrom(addrOf(ev.ReqAddr), ev.ReqPort)
 	}
 	s.V6Only = ev.Flags&FlagV6Only != 0
-	if ev.Error != 0 {
-		t.explainBind(r, ev)
-		t.emit(r)
-		return
-	}
 	s.Ephemeral = ev.Flags&FlagEphemeral != 0 && ev.Port != 0
 	s.Implicit = ev.Flags&FlagImplicit != 0
 	t.hold(ev, s)
@@ -162,22 +161,19 @@ func (p *port) meet(k *sock) {
 }
 
 func (t *Table) listened(ev *SockEvent) {
+	if ev.Error != 0 {
+		t.failed(ev)
+		return
+	}
+	t.resolveSocket(ev.ID)
 	k := t.socks[ev.ID]
-	if ev.Error == 0 && k != nil && k.listening && k.preexisting {
+	if k != nil && k.listening && k.preexisting {
 		return
 	}
 	r, s := t.beginSock("listen", ev)
 	s.Backlog = ev.Backlog
 	s.V6Only = ev.Flags&FlagV6Only != 0
 	s.Exposed = !s.Address.IsLoopback()
-	if ev.Error != 0 {
-		r.Preexisting = k != nil && k.preexisting
-		if ev.Error == eaddrinuse {
-			s.Holder = t.holder(ev, s.Address, ev.Port, ev.ID)
-		}
-		t.emit(r)
-		return
-	}
 	if k == nil {
 		k = t.hold(ev, s) // its bind was lost, or came before the snapshot could see it
 	}
@@ -213,6 +209,7 @@ func (t *Table) listens(k *sock, at uint64) {
 }
 
 func (t *Table) released(ev *SockEvent) {
+	t.resolveSocket(ev.ID)
 	k := t.socks[ev.ID]
 	if k != nil {
 		t.closeFlows(k, ev.Time) // their records come first: a release is a socket's last

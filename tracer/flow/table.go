@@ -12,13 +12,13 @@ import (
 
 // Config is what a Table needs from outside. Emit is required; a nil look-up knows nothing.
 type Config struct {
-	Emit      func(*Record) // called for each finished record; the record is valid during the call
-	Filter    Filter
-	UserName  func(uid uint32) string            // "" where the number has no name
-	Process   func(pid uint32) *Process          // reads a running process that no event announced
-	Args      func([]string) []string            // rewrites a command line before it is kept
-	PortRange func(netns uint32) (lo, hi uint16) // ip_local_port_range; 0, 0 where it is not known
-	BootTime  time.Time                          // wall time of CLOCK_BOOTTIME 0
+	Emit     func(*Record) // called for each finished record; the record is valid during the call
+	Filter   Filter
+	UserName func(uid uint32) string   // "" where the number has no name
+	Process  func(pid uint32) *Process // reads a running process that no event announced
+	Args     func([]string) []string   // rewrites a command line before it is kept
+	Asks     bool                      // somebody answers WantsAnswer
+	BootTime time.Time                 // wall time of CLOCK_BOOTTIME 0
 }
 
 // Limits of the tables. Smaller loses names and holders on busy hosts, larger costs memory.
@@ -50,6 +50,9 @@ type Table struct {
 	snapshot  snapshot
 	holding   map[*Process]int // sockets of the ledger that a process holds
 	lookAt    uint64           // when the table of open files is due
+	doubts    []doubt          // failures that wait for an answer, oldest first
+	answers   map[uint32]*Answer
+	askedAt   uint64
 	lost      map[string]uint64
 
 	now     uint64 // of the event being observed
@@ -103,10 +106,16 @@ func (t *Table) Tick(now uint64) {
 		}
 	}
 	t.pending = t.pending[:copy(t.pending, t.pending[n:])]
+	if len(t.doubts) > 0 {
+		t.resolve(func(d *doubt) bool {
+			_, _, at := d.about()
+			return now >= at+maxDoubt
+		})
+	}
 }
 
-// Waiting says whether Tick or WantsLook have something to do soon.
-func (t *Table) Waiting() bool { return len(t.pending) > 0 || t.lookAt != 0 }
+// Waiting says whether Tick, WantsLook or WantsAnswer have something to do soon.
+func (t *Table) Waiting() bool { return len(t.pending)+len(t.doubts) > 0 || t.lookAt != 0 }
 
 // Drain lets out every record that waits, as tracing ends.
 func (t *Table) Drain() { t.Tick(^uint64(0)) }

@@ -468,6 +468,7 @@ func (h *Holder) text() string {
 	if h.Peer.IsValid() {
 		w.add("peer=%v", h.Peer)
 	}
+	w.flag(h.State != "", h.State)
 	if h.Expires != 0 {
 		w.add("expires=%v", h.Expires)
 	}

@@ -15,16 +15,68 @@ const maxNearby = 8
 // maxTop is how many processes are named when the ephemeral range is used up.
 const maxTop = 5
 
-// explainBind says who keeps the port, or that the kernel had none left to pick.
-func (t *Table) explainBind(r *Record, ev *SockEvent) {
-	if ev.Error != eaddrinuse {
+// failed tells of a bind or listen that failed: at once where it is plain why.
+func (t *Table) failed(ev *SockEvent) {
+	if ev.Error != eaddrinuse || t.plain(ev) {
+		t.tellFailed(ev, nil)
 		return
 	}
-	if ev.ReqPort == 0 {
-		r.Sock.EphemeralPorts = t.ephemeralPorts(ev.Netns, ev.Proto, netip.AddrPort{})
+	a := t.known(ev.Netns, ev.Time)
+	if a == nil && t.wait(doubt{sock: *ev}) {
 		return
 	}
-	r.Sock.Holder = t.holder(ev, r.Sock.Address, ev.ReqPort, 0)
+	t.tellFailed(ev, a)
+}
+
+// wanted is the port that a failed bind or listen asked for, and the socket that it failed on.
+func wanted(ev *SockEvent) (number uint16, self uint64) {
+	if ev.Kind == KindListen {
+		return ev.Port, ev.ID
+	}
+	return ev.ReqPort, 0
+}
+
+// plain says whether the ledger alone knows the holder: a socket that has a record and no release.
+func (t *Table) plain(ev *SockEvent) bool {
+	number, self := wanted(ev)
+	if number == 0 {
+		return false
+	}
+	h := t.holder(ev, addrOf(ev.Addr), number, self)
+	return h != nil && (h.Kind == HolderListener || h.Kind == HolderBound)
+}
+
+// tellFailed writes the record of a bind or listen that failed, with what the kernel's tables said
+// of it, if they were asked.
+func (t *Table) tellFailed(ev *SockEvent, a *Answer) {
+	event := "bind"
+	if ev.Kind == KindListen {
+		event = "listen"
+	}
+	r, s := t.beginSock(event, ev)
+	s.V6Only = ev.Flags&FlagV6Only != 0
+	if k := t.socks[ev.ID]; k != nil {
+		r.Preexisting = k.preexisting
+	}
+	if ev.Kind == KindListen {
+		s.Backlog = ev.Backlog
+	} else if s.HasRequested = ev.Flags&FlagRequested != 0; s.HasRequested {
+		s.Requested = netip.AddrPortFrom(addrOf(ev.ReqAddr), ev.ReqPort)
+	}
+	number, self := wanted(ev)
+	switch {
+	case ev.Error != eaddrinuse:
+	case number == 0:
+		s.EphemeralPorts = t.ephemeralPorts(a, ev.Proto, netip.Addr{}, netip.AddrPort{})
+	default:
+		s.Holder = t.holder(ev, s.Address, number, self)
+		if a != nil && (s.Holder == nil || s.Holder.Kind == HolderConnection || s.Holder.Kind == HolderTimeWait) {
+			if h := t.holderFrom(a, ev, s.Address, number, self); h != nil {
+				s.Holder = h
+			}
+		}
+	}
+	t.emit(r)
 }
 
 // holder finds what is in the way of a bind to addr and port: a listener before a bound socket, a
@@ -37,22 +89,22 @@ func (t *Table) holder(ev *SockEvent, addr netip.Addr, number uint16, self uint6
 	v6only := ev.Flags&FlagV6Only != 0
 	var bound *sock
 	for _, k := range p.socks {
-		if k.id == self || !overlap(addr, v6only, k.addr, k.v6only) || k.shares(ev) {
+		if k.id == self || !overlap(addr, v6only, k.addr, k.v6only) || k.shares(ev) || k.since > ev.Time && !k.preexisting {
 			continue
 		}
 		if k.listening {
-			return t.sockHolder(HolderListener, k, k.listenSince)
+			return t.sockHolder(HolderListener, k, k.heldSince())
 		}
 		bound = k
 	}
 	if bound != nil {
-		return t.sockHolder(HolderBound, bound, bound.since)
+		return t.sockHolder(HolderBound, bound, bound.heldSince())
 	}
-	if h := t.connHolder(p, addr, v6only); h != nil {
+	if h := t.connHolder(p, addr, v6only, ev.Time); h != nil {
 		return h
 	}
 	for _, w := range p.waiting {
-		if w.ends <= ev.Time || !overlap(addr, v6only, w.addr, true) {
+		if w.ends <= ev.Time || w.since > ev.Time || !overlap(addr, v6only, w.addr, true) {
 			continue
 		}
 		return &Holder{
@@ -81,7 +133,15 @@ func (t *Table) sockHolder(kind string, k *sock, since uint64) *Holder {
 	return h
 }
 
-func (t *Table) connHolder(p *port, addr netip.Addr, v6only bool) *Holder {
+// heldSince is since when a socket holds its port as it does now.
+func (k *sock) heldSince() uint64 {
+	if k.listening {
+		return k.listenSince
+	}
+	return k.since
+}
+
+func (t *Table) connHolder(p *port, addr netip.Addr, v6only bool, at uint64) *Holder {
 	for l := p.conns.first; l != nil; l = l.next {
 		c, end := l.conn, &l.conn.client
 		if l == &c.serverLink {
@@ -90,7 +150,7 @@ func (t *Table) connHolder(p *port, addr netip.Addr, v6only bool) *Holder {
 				continue // still in the queue of a listener that is named before it
 			}
 		}
-		if c.ev.Proto != TCP || !overlap(addr, v6only, end.Address, true) {
+		if c.ev.Proto != TCP || !overlap(addr, v6only, end.Address, true) || c.ev.Time > at && !c.preexisting {
 			continue
 		}
 		h := &Holder{
@@ -113,7 +173,7 @@ func (t *Table) explainConnect(r *Record, c *conn) {
 	case eaddrnotavail:
 		if !c.client.HasPort {
 			dst := netip.AddrPortFrom(c.server.Address, c.server.Port)
-			rc.EphemeralPorts = t.ephemeralPorts(c.ev.Netns, c.ev.Proto, dst)
+			rc.EphemeralPorts = t.ephemeralPorts(c.answer, c.ev.Proto, c.client.Address, dst)
 		}
 	case econnrefused:
 		p := t.ports[portKey{c.ev.Netns, c.ev.ServerPort, c.ev.Proto}]
@@ -168,67 +228,4 @@ func (t *Table) nearby(c *conn) []Nearby {
 		return list[i].Address.Less(list[j].Address)
 	})
 	return list[:min(len(list), maxNearby)]
-}
-
-// ephemeralPorts counts who uses the range that the kernel picks from. For a connect, whose port
-// only has to differ per destination, those that go to dst count. Nil where the range is unknown.
-func (t *Table) ephemeralPorts(netns uint32, proto uint16, dst netip.AddrPort) *EphemeralPorts {
-	if t.cfg.PortRange == nil {
-		return nil
-	}
-	lo, hi := t.cfg.PortRange(netns)
-	if hi == 0 {
-		return nil
-	}
-	e := &EphemeralPorts{Low: lo, High: hi}
-	users := make(map[*Process]*PortUser)
-	for n := uint32(lo); n <= uint32(hi); n++ {
-		p := t.ports[portKey{netns, uint16(n), proto}]
-		if p == nil {
-			continue
-		}
-		who, used := p.user(t.now, dst)
-		if !used {
-			continue
-		}
-		e.InUse++
-		if who.P == nil {
-			continue
-		}
-		if users[who.P] == nil {
-			who.Short, who.Thread = false, ""
-			users[who.P] = &PortUser{Process: who}
-		}
-		users[who.P].Count++
-	}
-	for _, u := range users {
-		e.Top = append(e.Top, *u)
-	}
-	sort.Slice(e.Top, func(i, j int) bool {
-		if e.Top[i].Count != e.Top[j].Count {
-			return e.Top[i].Count > e.Top[j].Count
-		}
-		return e.Top[i].Process.P.PID < e.Top[j].Process.P.PID
-	})
-	e.Top = e.Top[:min(len(e.Top), maxTop)]
-	return e
-}
-
-// user gives who uses the port; for a connect to dst, only what goes there or is bound uses it.
-func (p *port) user(now uint64, dst netip.AddrPort) (Actor, bool) {
-	if len(p.socks) > 0 {
-		return p.socks[0].proc, true
-	}
-	for l := p.conns.first; l != nil; l = l.next {
-		if l != &l.conn.clientLink || dst.IsValid() && l.conn.peerOf(l) != dst {
-			continue
-		}
-		return l.conn.client.Process, true
-	}
-	for _, w := range p.waiting {
-		if w.ends > now && (!dst.IsValid() || w.peer == dst) {
-			return w.proc, true
-		}
-	}
-	return Actor{}, false
 }

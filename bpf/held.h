@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Who holds a port, from the kernel's own tables: asked when a call failed and the ledger cannot
+ * say why. Two walks, joined by the socket's address: the table of open files says who holds a
+ * socket, the TCP tables also list what no process holds (TIME_WAIT, orphans). The second walks
+ * the network namespace of whoever opened it.
+ */
+#ifndef LOOPTRACE_HELD_H
+#define LOOPTRACE_HELD_H
+
+#include "snapshot.h"
+
+u32 asked_netns; /* written by user space before a walk */
+
+static __always_inline void ends_common(struct sock_common *skc, struct ends *e)
+{
+	e->family = BPF_CORE_READ(skc, skc_family);
+	e->lport = BPF_CORE_READ(skc, skc_num);
+	e->rport = bpf_ntohs(BPF_CORE_READ(skc, skc_dport));
+	e->netns = BPF_CORE_READ(skc, skc_net.net, ns.inum);
+	if (e->family == AF_INET) {
+		set_v4(&e->local, BPF_CORE_READ(skc, skc_rcv_saddr));
+		set_v4(&e->remote, BPF_CORE_READ(skc, skc_daddr));
+		return;
+	}
+	BPF_CORE_READ_INTO(&e->local, skc, skc_v6_rcv_saddr);
+	BPF_CORE_READ_INTO(&e->remote, skc, skc_v6_daddr);
+}
+
+static __always_inline void fill_held(struct held_row *row, struct sock_common *skc,
+				      const struct ends *e, u16 proto)
+{
+	u64 key = (u64)skc;
+	struct bound *b = bpf_map_lookup_elem(&bound_by_sock, &key);
+
+	row->sock = key;
+	row->id = b ? b->id : 0;
+	row->netns = e->netns;
+	row->proto = proto;
+	copy_address(row->local, &e->local);
+	copy_address(row->remote, &e->remote);
+	row->lport = e->lport;
+	row->rport = e->rport;
+	row->state = BPF_CORE_READ(skc, skc_state);
+	row->flags = sock_flags((struct sock *)skc);
+}
+
+static __always_inline void held_by_file(struct seq_file *seq, struct task_struct *task,
+					 struct file *file)
+{
+	struct held_row row = {};
+	struct ends e;
+	u16 proto = 0;
+	struct sock *sk = socket_of_file(task, file, &e, &row.owner, &proto);
+
+	if (!sk || e.netns != asked_netns)
+		return;
+	fill_held(&row, &sk->__sk_common, &e, proto);
+	if (!(BPF_CORE_READ_BITFIELD_PROBED(sk, sk_userlocks) & SOCK_BINDPORT_LOCK))
+		row.flags |= FLAG_EPHEMERAL;
+	bpf_seq_write(seq, &row, sizeof(row));
+}
+
+static __always_inline void held_by_tcp(struct seq_file *seq, struct sock_common *skc)
+{
+	struct inet_timewait_sock *tw = (void *)skc;
+	struct held_row row = {};
+	struct ends e;
+
+	ends_common(skc, &e);
+	fill_held(&row, skc, &e, IPPROTO_TCP);
+	if (row.state == TCP_NEW_SYN_RECV)
+		return; /* its port is its listener's */
+	if (row.state == TCP_TIME_WAIT) {
+		row.state = BPF_CORE_READ(tw, tw_substate); /* FIN_WAIT2 of an orphan is one, too */
+		row.flags |= FLAG_EPHEMERAL;
+		row.expires = BPF_CORE_READ(tw, tw_timer.expires);
+		row.jiffies = bpf_jiffies64();
+	} else if (!(BPF_CORE_READ_BITFIELD_PROBED((struct sock *)skc, sk_userlocks) &
+		     SOCK_BINDPORT_LOCK)) {
+		row.flags |= FLAG_EPHEMERAL;
+	}
+	bpf_seq_write(seq, &row, sizeof(row));
+}
+
+#endif

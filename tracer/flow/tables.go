@@ -1,0 +1,404 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package flow
+
+import (
+	"net/netip"
+	"slices"
+	"sort"
+	"time"
+)
+
+// What the kernel's own tables say, asked where the ledger cannot explain a failure for sure: a
+// holder that was there before tracing, a connection to another host, TIME_WAIT, a range of ports
+// that is used up. The failed calls wait meanwhile, in doubt.
+const (
+	askEvery  = uint64(100 * time.Millisecond) // the tables are long, and failures come in storms
+	answerAge = uint64(50 * time.Millisecond)  // how old an answer may be when a call fails
+	maxDoubt  = uint64(80 * time.Millisecond)  // after that a record goes out without
+	maxDoubts = 4096                           // more than these go out without at once
+)
+
+// States of a TCP socket (include/net/tcp_states.h).
+const (
+	stateTimeWait = 6
+	stateClose    = 7
+)
+
+var stateNames = [...]string{
+	"", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT", "CLOSE", "CLOSE_WAIT",
+	"LAST_ACK", "LISTEN", "CLOSING",
+}
+
+// HeldRow is a socket that holds a port: one row for each process that has it open, and one of the
+// TCP tables without Owner. It has the layout of its C twin in bpf/event.h.
+type HeldRow struct {
+	Sock    uint64 // the same in all rows of a socket
+	ID      uint64 // of its records; 0: it has none
+	Expires uint64 // TIME_WAIT: when it ends, in jiffies
+	Jiffies uint64 // when the row was written
+	Owner   Owner
+	Local   [16]byte
+	Remote  [16]byte
+	LPort   uint16
+	RPort   uint16
+	Proto   uint16
+	Flags   uint16
+	Netns   uint32
+	State   uint32
+}
+
+// Question asks for the kernel's tables of network namespaces.
+type Question []Asked
+
+// Asked is a network namespace, and a process that was in it a moment ago.
+type Asked struct{ Netns, PID uint32 }
+
+// Answer is what the tables of one network namespace said.
+type Answer struct {
+	Netns     uint32
+	Time      uint64 // CLOCK_BOOTTIME when the walk began
+	Rows      []HeldRow
+	Low, High uint16        // ip_local_port_range; 0, 0: not known
+	Jiffy     time.Duration // 0: not known
+
+	byPort map[heldKey][]*HeldRow
+	ranges map[rangeKey]*EphemeralPorts // counted once for all that ask
+}
+
+type rangeKey struct {
+	proto uint16
+	src   netip.Addr
+	dst   netip.AddrPort
+}
+
+type heldKey struct{ proto, port uint16 }
+
+// Index prepares an answer for Table.Answer. It may run in another goroutine.
+func (a *Answer) Index() {
+	a.byPort = make(map[heldKey][]*HeldRow)
+	for i := range a.Rows {
+		row := &a.Rows[i]
+		key := heldKey{row.Proto, row.LPort}
+		a.byPort[key] = append(a.byPort[key], row)
+	}
+}
+
+// doubt is a failed call that waits for an answer: a bind or listen, or a connect.
+type doubt struct {
+	sock SockEvent
+	conn *conn
+}
+
+func (d *doubt) about() (netns, pid uint32, at uint64) {
+	if d.conn != nil {
+		return d.conn.ev.Netns, d.conn.ev.Client.PID, d.conn.ev.Time
+	}
+	return d.sock.Netns, d.sock.Actor.PID, d.sock.Time
+}
+
+// wait puts a failure off until the kernel's tables are known; false: nobody answers.
+func (t *Table) wait(d doubt) bool {
+	if !t.cfg.Asks || len(t.doubts) >= maxDoubts {
+		return false
+	}
+	t.doubts = append(t.doubts, d)
+	return true
+}
+
+// known gives an answer that serves a call which failed at a time.
+func (t *Table) known(netns uint32, at uint64) *Answer {
+	if a := t.answers[netns]; a != nil && at < a.Time+answerAge {
+		return a
+	}
+	return nil
+}
+
+// WantsAnswer gives the question that should be asked now, at most ten times a second. Give what
+// was found to Answer.
+func (t *Table) WantsAnswer(now uint64) Question {
+	if len(t.doubts) == 0 || now < t.askedAt+askEvery {
+		return nil
+	}
+	var q Question
+	for i := range t.doubts {
+		netns, pid, _ := t.doubts[i].about()
+		if !slices.ContainsFunc(q, func(a Asked) bool { return a.Netns == netns }) {
+			q = append(q, Asked{netns, pid})
+		}
+	}
+	t.askedAt = now
+	return q
+}
+
+// Answer lets out the failures that waited for it.
+func (t *Table) Answer(answers []*Answer) {
+	t.answers = make(map[uint32]*Answer, len(answers))
+	for _, a := range answers {
+		t.answers[a.Netns] = a
+	}
+	t.resolve(func(d *doubt) bool {
+		netns, _, at := d.about()
+		return t.known(netns, at) != nil
+	})
+}
+
+// resolve lets out the doubts that ready picks, with the answer that there is.
+func (t *Table) resolve(ready func(*doubt) bool) {
+	keep := t.doubts[:0]
+	for i := range t.doubts {
+		d := &t.doubts[i]
+		if !ready(d) {
+			keep = append(keep, *d)
+			continue
+		}
+		netns, _, at := d.about()
+		if d.conn != nil {
+			d.conn.answer = t.known(netns, at)
+			t.emitConnect(d.conn)
+		} else {
+			t.tellFailed(&d.sock, t.known(netns, at))
+		}
+	}
+	clear(t.doubts[len(keep):])
+	t.doubts = keep
+}
+
+// resolveSocket lets out what waits of a socket, before a later record of it.
+func (t *Table) resolveSocket(id uint64) {
+	if len(t.doubts) > 0 {
+		t.resolve(func(d *doubt) bool { return d.conn == nil && d.sock.ID == id })
+	}
+}
+
+// heldRank orders holders as a person would name them: who listens before who is bound, a
+// connection, what is left of one.
+func (row *HeldRow) rank() int {
+	switch {
+	case row.State == StateListen:
+		return 0
+	case row.Proto == UDP || row.State == stateClose:
+		return 1
+	case row.State != stateTimeWait:
+		return 2
+	default:
+		return 3
+	}
+}
+
+var heldKinds = [...]string{HolderListener, HolderBound, HolderConnection, HolderTimeWait}
+
+// blocks says whether the socket is in the way of a bind to addr (inet_csk_bind_conflict).
+func (row *HeldRow) blocks(ev *SockEvent, addr netip.Addr) bool {
+	only := row.Flags&FlagV6Only != 0 || row.rank() > 1
+	if !overlap(addr, ev.Flags&FlagV6Only != 0, addrOf(row.Local), only) {
+		return false
+	}
+	both := row.Flags & ev.Flags
+	if both&FlagReusePort != 0 && (row.Owner.PID == 0 || row.Owner.UID == ev.Actor.UID) {
+		return false
+	}
+	return both&FlagReuse == 0 || row.Proto != TCP || row.State == StateListen
+}
+
+// holderFrom finds who was in the way among the rows of an answer.
+func (t *Table) holderFrom(a *Answer, ev *SockEvent, addr netip.Addr, number uint16, self uint64) *Holder {
+	var best *HeldRow
+	for _, row := range a.byPort[heldKey{ev.Proto, number}] {
+		if self != 0 && row.ID == self || !row.blocks(ev, addr) || t.later(row, ev.Time) {
+			continue
+		}
+		if best == nil || row.rank() < best.rank() || row.rank() == 3 && best.rank() == 3 && row.Expires > best.Expires {
+			best = row
+		}
+	}
+	if best == nil {
+		return nil
+	}
+	if k := t.socks[best.ID]; k != nil && best.rank() < 2 {
+		return t.sockHolder(heldKinds[best.rank()], k, k.heldSince())
+	}
+	h := &Holder{
+		Kind: heldKinds[best.rank()], Address: addrOf(best.Local), Port: number, Process: t.ownerOf(a, best),
+	}
+	switch best.rank() {
+	case 2:
+		h.State = best.stateName()
+		h.Peer = netip.AddrPortFrom(addrOf(best.Remote), best.RPort)
+		if l := t.endOf(best); l != nil {
+			if !l.conn.preexisting {
+				h.Since = t.wall(l.conn.ev.Time)
+			}
+			h.Process = l.conn.confirm(l, h.Process)
+		}
+	case 3:
+		if left := time.Duration(best.Expires-best.Jiffies) * a.Jiffy; left > 0 {
+			h.Expires = left + time.Duration(a.Time-ev.Time)
+		}
+		if w := t.waitOf(best); w != nil {
+			h.Process, h.Since = w.proc, t.wall(w.since)
+		}
+	}
+	return h
+}
+
+func (row *HeldRow) stateName() string {
+	if int(row.State) < len(stateNames) {
+		return stateNames[row.State]
+	}
+	return ""
+}
+
+// later says whether a socket came after the call that failed, as far as the ledger knows it.
+func (t *Table) later(row *HeldRow, at uint64) bool {
+	if k := t.socks[row.ID]; k != nil {
+		return !k.preexisting && k.since > at
+	}
+	if l := t.endOf(row); l != nil {
+		return !l.conn.preexisting && l.conn.ev.Time > at
+	}
+	return false
+}
+
+// ownerOf names who has the socket of a row open.
+func (t *Table) ownerOf(a *Answer, of *HeldRow) Actor {
+	var holders []Actor
+	for _, row := range a.byPort[heldKey{of.Proto, of.LPort}] {
+		if row.Sock == of.Sock && row.Owner.PID != 0 {
+			holder := t.actor(row.Owner)
+			holder.Attribution = "snapshot"
+			holders = addHolder(holders, holder)
+		}
+	}
+	if len(holders) == 0 {
+		return Actor{}
+	}
+	standing := holders[0]
+	if len(holders) > 1 {
+		standing.Attribution, standing.Holders = "shared", holders
+	}
+	return standing
+}
+
+// confirm gives the ledger's name of an end that the file table found with the same process.
+func (c *conn) confirm(l *link, found Actor) Actor {
+	end := &c.client
+	if l == &c.serverLink {
+		end = &c.server
+	}
+	if found.P == nil || found.P != end.Process.P || found.Attribution == "shared" {
+		return found
+	}
+	known := end.Process
+	known.Short, known.Thread = false, ""
+	return known
+}
+
+// endOf finds a row's socket among the connections of the ledger.
+func (t *Table) endOf(row *HeldRow) *link {
+	p := t.ports[portKey{row.Netns, row.LPort, row.Proto}]
+	if p == nil || row.RPort == 0 {
+		return nil
+	}
+	local, remote := addrOf(row.Local), netip.AddrPortFrom(addrOf(row.Remote), row.RPort)
+	for l := p.conns.first; l != nil; l = l.next {
+		end := &l.conn.client
+		if l == &l.conn.serverLink {
+			end = &l.conn.server
+		}
+		if end.Address == local && l.conn.peerOf(l) == remote {
+			return l
+		}
+	}
+	return nil
+}
+
+// waitOf finds what the ledger knows of a row's TIME_WAIT.
+func (t *Table) waitOf(row *HeldRow) *timeWait {
+	p := t.ports[portKey{row.Netns, row.LPort, row.Proto}]
+	if p == nil {
+		return nil
+	}
+	local, remote := addrOf(row.Local), netip.AddrPortFrom(addrOf(row.Remote), row.RPort)
+	for i := range p.waiting {
+		if w := &p.waiting[i]; w.addr == local && w.peer == remote {
+			return w
+		}
+	}
+	return nil
+}
+
+// ephemeralPorts counts who uses the range that the kernel picks from. For a connect, whose port
+// only has to differ per source and destination, what is bound counts, and what goes from src to
+// dst. Nil where the range is not known.
+func (t *Table) ephemeralPorts(a *Answer, proto uint16, src netip.Addr, dst netip.AddrPort) *EphemeralPorts {
+	if a == nil || a.High == 0 {
+		return nil
+	}
+	key := rangeKey{proto, src, dst}
+	if a.ranges[key] == nil {
+		if a.ranges == nil {
+			a.ranges = make(map[rangeKey]*EphemeralPorts)
+		}
+		a.ranges[key] = t.countPorts(a, key)
+	}
+	return a.ranges[key]
+}
+
+func (t *Table) countPorts(a *Answer, key rangeKey) *EphemeralPorts {
+	e := &EphemeralPorts{Low: a.Low, High: a.High}
+	users := make(map[*Process]*PortUser)
+	for number := uint32(a.Low); number <= uint32(a.High); number++ {
+		who, used := t.userOf(a, uint16(number), key)
+		if !used {
+			continue
+		}
+		e.InUse++
+		if who.P == nil {
+			continue
+		}
+		if users[who.P] == nil {
+			users[who.P] = &PortUser{Process: who}
+		}
+		users[who.P].Count++
+	}
+	for _, u := range users {
+		e.Top = append(e.Top, *u)
+	}
+	sort.Slice(e.Top, func(i, j int) bool {
+		if e.Top[i].Count != e.Top[j].Count {
+			return e.Top[i].Count > e.Top[j].Count
+		}
+		return e.Top[i].Process.P.PID < e.Top[j].Process.P.PID
+	})
+	e.Top = e.Top[:min(len(e.Top), maxTop)]
+	return e
+}
+
+// userOf says whether a port of the range is used, and by whom.
+func (t *Table) userOf(a *Answer, number uint16, key rangeKey) (who Actor, used bool) {
+	for _, row := range a.byPort[heldKey{key.proto, number}] {
+		if key.dst.IsValid() && !row.fixed() && !row.connects(key.src, key.dst) {
+			continue
+		}
+		used = true
+		if row.Owner.PID != 0 {
+			who = t.actor(row.Owner)
+			who.Attribution = "snapshot"
+			return who, true
+		}
+		if w := t.waitOf(row); w != nil {
+			who = w.proc
+		}
+	}
+	return who, used
+}
+
+// fixed: a port that bind() took is nobody's to dial from.
+func (row *HeldRow) fixed() bool {
+	return row.rank() < 2 || row.rank() == 2 && row.Flags&FlagEphemeral == 0
+}
+
+func (row *HeldRow) connects(src netip.Addr, dst netip.AddrPort) bool {
+	return netip.AddrPortFrom(addrOf(row.Remote), row.RPort) == dst && (!src.IsValid() || addrOf(row.Local) == src)
+}

@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package flow
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+)
+
+// held is a row of the kernel's tables; nobody: no process has it open.
+func held(sock uint64, p prog, state uint32, local, remote string, flags uint16) HeldRow {
+	l, r := netip.MustParseAddrPort(local), netip.MustParseAddrPort(remote)
+	return HeldRow{
+		Sock: sock, Owner: p.owner(), Local: wire(l.Addr()), Remote: wire(r.Addr()), LPort: l.Port(), RPort: r.Port(),
+		Proto: TCP, Flags: flags, Netns: home, State: state,
+	}
+}
+
+// recorded says that the socket has records of that id.
+func (row HeldRow) recorded(id uint64) HeldRow { row.ID = id; return row }
+
+func (row HeldRow) udp() HeldRow { row.Proto = UDP; return row }
+
+// left says how many jiffies a TIME_WAIT has left; a jiffy is 4 ms here.
+func (row HeldRow) left(jiffies uint64) HeldRow {
+	row.Jiffies, row.Expires = 1000, 1000+jiffies
+	return row
+}
+
+// answer gives the tables of the home namespace, whose range is 40000 to 40007, as of a time.
+func answer(at uint64, rows ...HeldRow) step {
+	return func(s *scene) {
+		a := &Answer{Netns: home, Time: at * msec, Rows: rows, Low: 40000, High: 40007, Jiffy: 4 * time.Millisecond}
+		a.Index()
+		s.table.Answer([]*Answer{a})
+	}
+}
+
+// ask notes what the table wants to know.
+func ask(at uint64) step {
+	return note(func(t *Table) string { return fmt.Sprint("asks ", t.WantsAnswer(at*msec)) })
+}
+
+const (
+	established = 1
+	finWait2    = 5
+	ownPort     = FlagEphemeral // the kernel picked it
+	anyPeer     = "0.0.0.0:0"
+)
+
+func TestHolderFromTables(t *testing.T) {
+	asks := Config{Asks: true}
+	taken := refusedBind(120, 20, oth, "127.0.0.1:80")
+	play(t, []scenario{
+		{
+			name:  "what the ledger knows needs no answer",
+			cfg:   asks,
+			look:  failures,
+			steps: []step{serve(100, 1, srv, "127.0.0.1:80"), taken, ask(120)},
+			want:  []string{"120ms #20 bind oth/30 127.0.0.1:80 holder={listener srv/10 127.0.0.1:80 since=100ms} errno=98", "asks []"},
+		},
+		{
+			name: "a socket that has no record",
+			cfg:  asks,
+			look: failures,
+			steps: []step{
+				taken, ask(120), answer(121, held(7, nobody, stateClose, "127.0.0.1:80", anyPeer, 0), held(7, srv, stateClose, "127.0.0.1:80", anyPeer, 0)),
+			},
+			want: []string{"asks [{1 30}]", "120ms #20 bind oth/30 127.0.0.1:80 holder={bound srv/10(snapshot) 127.0.0.1:80} errno=98"},
+		},
+		{
+			name: "two processes hold it",
+			cfg:  asks,
+			look: failures,
+			steps: []step{
+				taken, answer(121, held(7, cli, StateListen, "0.0.0.0:80", anyPeer, 0), held(7, srv, StateListen, "0.0.0.0:80", anyPeer, 0)),
+			},
+			want: []string{"120ms #20 bind oth/30 127.0.0.1:80 holder={listener srv/10(shared srv/10,cli/20) 0.0.0.0:80} errno=98"},
+		},
+		{
+			name: "a connection to another host, in the way of a wildcard",
+			cfg:  asks,
+			look: failures,
+			steps: []step{
+				refusedBind(120, 20, oth, "0.0.0.0:80"), answer(121, held(7, cli, established, "10.0.0.1:80", "192.0.2.1:443", ownPort)),
+			},
+			want: []string{"120ms #20 bind oth/30 0.0.0.0:80 holder={connection cli/20(snapshot) 10.0.0.1:80 peer=192.0.2.1:443 ESTABLISHED} errno=98"},
+		},
+		{
+			name: "but not of another address",
+			cfg:  asks,
+			look: failures,
+			steps: []step{
+				taken, answer(121, held(7, cli, established, "10.0.0.1:80", "192.0.2.1:443", ownPort)),
+			},
+			want: []string{"120ms #20 bind oth/30 127.0.0.1:80 errno=98"},
+		},
+		{
+			name: "a connection of the ledger has its state from the tables",
+			cfg:  asks,
+			look: failures,
+			steps: []step{
+				tcp(7, cli, "127.0.0.1:80", "127.0.0.1:443").connect(110), drain, taken,
+				answer(121, held(7, cli, finWait2, "127.0.0.1:80", "127.0.0.1:443", ownPort)),
+			},
+			want: []string{"120ms #20 bind oth/30 127.0.0.1:80 holder={connection cli/20 127.0.0.1:80 since=110ms peer=127.0.0.1:443 FIN_WAIT2} errno=98"},
+		},
+		{
+			name: "nobody holds an orphan",
+			cfg:  asks,
+			look: failures,
+			steps: []step{
+				tcp(7, cli, "127.0.0.1:80", "127.0.0.1:443").connect(110), drain, taken,
+				answer(121, held(7, nobody, finWait2, "127.0.0.1:80", "127.0.0.1:443", 0)),
+			},
+			want: []string{"120ms #20 bind oth/30 127.0.0.1:80 holder={connection - 127.0.0.1:80 since=110ms peer=127.0.0.1:443 FIN_WAIT2} errno=98"},
+		},
+		{
+			name: "TIME_WAIT whose end was seen has its last owner",
+			cfg:  asks,
+			look: failures,
+			steps: []step{
+				tcp(7, cli, "127.0.0.1:80", "127.0.0.1:443").connect(100), drain,
+				tcp(7, cli, "127.0.0.1:80", "127.0.0.1:443").close(110, nobody, closedBy(CloserClient)), taken,
+				answer(121, held(8, nobody, stateTimeWait, "127.0.0.1:80", "127.0.0.1:443", 0).left(14_000), held(9, nobody, stateTimeWait, "127.0.0.1:80", "127.0.0.1:444", 0).left(10)),
+			},
+			want: []string{"120ms #20 bind oth/30 127.0.0.1:80 holder={time_wait cli/20 127.0.0.1:80 since=110ms expires=56.001s} errno=98"},
+		},
+		{
+			name:  "TIME_WAIT from before has none",
+			cfg:   asks,
+			look:  failures,
+			steps: []step{taken, answer(121, held(8, nobody, stateTimeWait, "127.0.0.1:80", "127.0.0.1:443", 0).left(10))},
+			want:  []string{"120ms #20 bind oth/30 127.0.0.1:80 holder={time_wait - 127.0.0.1:80 expires=41ms} errno=98"},
+		},
+		{
+			name: "who came since is not the holder",
+			cfg:  asks,
+			look: failures,
+			steps: []step{
+				taken, serve(125, 2, srv, "127.0.0.1:80"), answer(130, held(7, srv, StateListen, "127.0.0.1:80", anyPeer, 0).recorded(2)),
+			},
+			want: []string{"120ms #20 bind oth/30 127.0.0.1:80 errno=98"},
+		},
+		{
+			name: "whoever wants to share is not in the way",
+			cfg:  asks,
+			look: failures,
+			steps: []step{
+				refusedBind(120, 20, oth, "127.0.0.1:80", flags(FlagReuse)),
+				answer(121, held(7, cli, stateClose, "127.0.0.1:80", anyPeer, FlagReuse), held(8, srv, stateClose, "0.0.0.0:80", anyPeer, 0)),
+			},
+			want: []string{"120ms #20 bind oth/30 127.0.0.1:80 holder={bound srv/10(snapshot) 0.0.0.0:80} errno=98"},
+		},
+		{
+			name:  "UDP has ports of its own",
+			cfg:   asks,
+			look:  failures,
+			steps: []step{taken, answer(121, held(7, cli, stateClose, "127.0.0.1:80", anyPeer, 0).udp())},
+			want:  []string{"120ms #20 bind oth/30 127.0.0.1:80 errno=98"},
+		},
+		{
+			name:  "an answer that does not come",
+			cfg:   asks,
+			look:  failures,
+			steps: []step{taken, tick(199), mark("before"), tick(200)},
+			want:  []string{"before", "120ms #20 bind oth/30 127.0.0.1:80 errno=98"},
+		},
+		{
+			name: "one answer serves all that fail for a while, ten questions a second",
+			cfg:  asks,
+			look: failures,
+			steps: []step{
+				taken, ask(120), answer(120), refusedBind(169, 21, oth, "127.0.0.1:81"),
+				refusedBind(170, 22, oth, "127.0.0.1:82"), ask(219), refusedBind(219, 23, oth, "127.0.0.1:83", inNetns(2)), ask(220),
+			},
+			want: []string{
+				"asks [{1 30}]", "120ms #20 bind oth/30 127.0.0.1:80 errno=98", "169ms #21 bind oth/30 127.0.0.1:81 errno=98",
+				"asks []", "asks [{1 30} {2 30}]",
+			},
+		},
+		{
+			name: "a failed listen comes before what its socket does next",
+			cfg:  asks,
+			look: isSock,
+			steps: []step{
+				bind(100, 1, srv, "127.0.0.1:80", flags(FlagReuse)), listen(120, 1, srv, "127.0.0.1:80", failed(eaddrinuse)),
+				release(121, 1, srv, "127.0.0.1:80"), answer(122),
+			},
+			want: []string{
+				"100ms #1 bind srv/10 127.0.0.1:80", "120ms #1 listen srv/10 127.0.0.1:80 backlog=0 errno=98",
+				"121ms #1 release srv/10 127.0.0.1:80 held=21ms reason=close",
+			},
+		},
+	})
+}
+
+func TestEphemeralPorts(t *testing.T) {
+	noPort := []opt{asked("127.0.0.1:0"), failed(eaddrinuse)}
+	usedUp := func(at, id uint64, to string) step {
+		return tcp(id, oth, "0.0.0.0:0", to).connect(at, failed(eaddrnotavail))
+	}
+	tables := []HeldRow{
+		held(1, srv, stateClose, "127.0.0.1:40000", anyPeer, ownPort),
+		held(2, srv, StateListen, "127.0.0.1:40001", anyPeer, 0),
+		held(7, cli, established, "127.0.0.1:40002", "127.0.0.1:80", ownPort),
+		held(7, nobody, established, "127.0.0.1:40002", "127.0.0.1:80", ownPort), // the same, of the TCP tables
+		held(8, srv, established, "127.0.0.1:40003", "127.0.0.1:81", ownPort),
+		held(9, nobody, stateTimeWait, "127.0.0.1:40004", "127.0.0.1:80", 0),
+		held(10, srv, established, "127.0.0.1:40001", "127.0.0.1:40002", 0), // accepted on a port that is counted
+		held(3, oth, stateClose, "127.0.0.1:40006", anyPeer, ownPort).udp(),
+		held(5, oth, StateListen, "127.0.0.1:39999", anyPeer, 0),
+		held(6, oth, StateListen, "127.0.0.1:40008", anyPeer, 0),
+	}
+	gone := []step{
+		tcp(9, cli, "127.0.0.1:40004", "127.0.0.1:80").connect(104), drain,
+		tcp(9, cli, "127.0.0.1:40004", "127.0.0.1:80").close(110, nobody, closedBy(CloserClient)),
+	}
+	after := func(steps ...step) []step { return append(gone[:len(gone):len(gone)], steps...) }
+	play(t, []scenario{
+		{
+			name:  "bind to port 0",
+			cfg:   Config{Asks: true},
+			look:  failures,
+			steps: after(bind(120, 20, oth, "127.0.0.1:0", noPort...), answer(121, tables...)),
+			want:  []string{"120ms #20 bind oth/30 127.0.0.1:? ports={40000-40007 in_use=5 srv/10(snapshot)*3 cli/20(snapshot)*2} errno=98"},
+		},
+		{
+			name:  "TIME_WAIT whose owner nobody saw",
+			cfg:   Config{Asks: true},
+			look:  failures,
+			steps: []step{bind(120, 20, oth, "127.0.0.1:0", noPort...), answer(121, tables...)},
+			want:  []string{"120ms #20 bind oth/30 127.0.0.1:? ports={40000-40007 in_use=5 srv/10(snapshot)*3 cli/20(snapshot)*1} errno=98"},
+		},
+		{
+			name:  "UDP has ports of its own",
+			cfg:   Config{Asks: true},
+			look:  failures,
+			steps: []step{bind(120, 20, srv, "127.0.0.1:0", append(noPort[:2:2], udp)...), answer(121, tables...)},
+			want:  []string{"120ms #20 bind srv/10 127.0.0.1:? ports={40000-40007 in_use=1 oth/30(snapshot)*1} udp errno=98"},
+		},
+		{
+			name:  "nobody answers",
+			look:  failures,
+			steps: []step{bind(120, 20, oth, "127.0.0.1:0", noPort...)},
+			want:  []string{"120ms #20 bind oth/30 127.0.0.1:? errno=98"},
+		},
+		{
+			name:  "connect, counted for its destination",
+			cfg:   Config{Asks: true},
+			look:  failures,
+			steps: after(answer(119, tables...), usedUp(120, 20, "127.0.0.1:80"), usedUp(121, 21, "127.0.0.1:81"), usedUp(122, 22, "127.0.0.1:82")),
+			want: []string{
+				"120ms #20 connect oth/30 ? > - 127.0.0.1:80 took=1ms ports={40000-40007 in_use=4 srv/10(snapshot)*2 cli/20(snapshot)*2} errno=99",
+				"121ms #21 connect oth/30 ? > - 127.0.0.1:81 took=1ms ports={40000-40007 in_use=3 srv/10(snapshot)*3} errno=99",
+				"122ms #22 connect oth/30 ? > - 127.0.0.1:82 took=1ms ports={40000-40007 in_use=2 srv/10(snapshot)*2} errno=99",
+			},
+		},
+		{
+			name:  "connect with a port of its own lacks something else",
+			cfg:   Config{Asks: true},
+			look:  failures,
+			steps: after(answer(119, tables...), tcp(20, oth, "127.0.0.1:40000", "127.0.0.1:80").connect(120, failed(eaddrnotavail))),
+			want:  []string{"120ms #20 connect oth/30 127.0.0.1:40000 > - 127.0.0.1:80 took=1ms errno=99"},
+		},
+		{
+			name: "five are named",
+			cfg:  Config{Asks: true},
+			look: failures,
+			steps: func() []step {
+				var all []step
+				var rows []HeldRow
+				for i := range uint64(7) {
+					p := prog{100 + uint32(i), 50, 0, "p"}
+					all = append(all, exec(60, p))
+					rows = append(rows, held(1+i, p, stateClose, fmt.Sprintf("127.0.0.1:%d", 40000+i), anyPeer, ownPort))
+				}
+				return append(all, bind(120, 20, oth, "127.0.0.1:0", noPort...), answer(121, rows...))
+			}(),
+			want: []string{"120ms #20 bind oth/30 127.0.0.1:? ports={40000-40007 in_use=7 p/100(snapshot)*1 p/101(snapshot)*1 p/102(snapshot)*1 p/103(snapshot)*1 p/104(snapshot)*1} errno=98"},
+		},
+	})
+}
