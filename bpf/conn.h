@@ -103,8 +103,10 @@ static __always_inline void client_established(struct tcp_sock *tp, const struct
 		return;
 	fill_conn(ev, KIND_CONNECT, &c, &t);
 	ev->retransmits = tp->total_retrans;
-	if (d)
+	if (d) {
 		put_thread(ev->thread, &d->owner);
+		put_queue(ev, d);
+	}
 	submit(ev);
 }
 

@@ -59,6 +59,46 @@ static __always_inline void dial_start(struct tcp_sock *tp, const struct ends *e
 		count_loss(LOST_DIALING);
 }
 
+/*
+ * A SYN is sent again: nobody answered the last one. Where one listener has the port, its accept
+ * queue says whether it was full (sk_acceptq_is_full). With several nobody can say which.
+ */
+static __always_inline void syn_again(struct sock *sk)
+{
+	u64 key = (u64)sk, listener;
+	struct port_key port = { .proto = IPPROTO_TCP };
+	struct port_owner *p;
+	struct bound *b;
+	struct dial *d;
+
+	if (BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_SYN_SENT)
+		return;
+	d = bpf_map_lookup_elem(&dial_by_sock, &key);
+	if (!d)
+		return;
+	port.netns = sock_netns(sk);
+	port.port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
+	p = bpf_map_lookup_elem(&owner_by_port, &port);
+	if (!p || p->sockets != 1)
+		return;
+	listener = p->sk;
+	b = bpf_map_lookup_elem(&bound_by_sock, &listener);
+	if (!b || b->id != p->sock)
+		return;
+	d->queue_length = BPF_CORE_READ((struct sock *)listener, sk_ack_backlog);
+	d->queue_limit = BPF_CORE_READ((struct sock *)listener, sk_max_ack_backlog);
+	d->queue_known = 1;
+}
+
+static __always_inline void put_queue(struct conn_event *ev, const struct dial *d)
+{
+	if (!d->queue_known)
+		return;
+	ev->h.flags |= FLAG_QUEUE;
+	ev->queue_length = d->queue_length;
+	ev->queue_limit = d->queue_limit;
+}
+
 /* A connect() that ended without a connection. `d` may be NULL: its start was not seen. */
 static __always_inline void dial_failed(const struct ends *e, const struct dial *d, s32 error,
 					u32 retransmits)
@@ -91,6 +131,7 @@ static __always_inline void dial_failed(const struct ends *e, const struct dial 
 		ev->started = d->started;
 		id_of(&ev->client, &d->owner);
 		put_thread(ev->thread, &d->owner);
+		put_queue(ev, d);
 	}
 	submit(ev);
 }

@@ -37,6 +37,7 @@ enum event_flag {
 	FLAG_IPV6 = 1 << 11, /* an AF_INET6 socket, whatever address it uses */
 	FLAG_REUSE = 1 << 12,
 	FLAG_REUSEPORT = 1 << 13,
+	FLAG_QUEUE = 1 << 14, /* connect: queue_length and queue_limit are known */
 };
 
 enum closer { CLOSER_UNKNOWN = 0, CLOSER_CLIENT = 1, CLOSER_SERVER = 2 };
@@ -106,6 +107,8 @@ struct conn_event {
 	u16 closer;
 	s32 error;
 	u32 retransmits;
+	u32 queue_length; /* the listener's accept queue when the SYN was sent again */
+	u32 queue_limit;
 	char thread[THREAD_NAME]; /* of the client in connect, of the acceptor in accept */
 };
 
@@ -164,7 +167,7 @@ enum counter {
 _Static_assert(sizeof(struct owner) == 32, "wire");
 _Static_assert(sizeof(struct event_header) == 16, "wire");
 _Static_assert(sizeof(struct sock_event) == 120, "wire");
-_Static_assert(sizeof(struct conn_event) == 160, "wire");
+_Static_assert(sizeof(struct conn_event) == 168, "wire");
 _Static_assert(sizeof(struct task_event) == 64, "wire");
 _Static_assert(sizeof(struct held_row) == 112, "wire");
 

@@ -41,6 +41,13 @@ int BPF_PROG(tp_destroy, struct sock *sk)
 	return 0;
 }
 
+SEC("tp_btf/tcp_retransmit_skb")
+int BPF_PROG(tp_retransmit, struct sock *sk)
+{
+	syn_again(sk);
+	return 0;
+}
+
 SEC("tp_btf/inet_sk_error_report")
 int BPF_PROG(tp_error, struct sock *sk)
 {

@@ -28,7 +28,10 @@ struct dial {
 	struct owner owner;
 	u64 started;
 	struct verdict verdict;
-	u8 pad[6];
+	u16 queue_known; /* a SYN was sent again while one listener had the port */
+	u32 queue_length;
+	u32 queue_limit;
+	u32 pad;
 };
 
 /* A connection: both sockets, both owners. */
@@ -109,6 +112,7 @@ struct port_key {
 /* Who is behind a port, as far as a filter needs it. */
 struct port_owner {
 	u64 sock; /* id of the latest socket */
+	u64 sk; /* its address */
 	struct process_id owner;
 	u32 sockets; /* how many: with several, nobody is sure */
 	u32 shared; /* its owner forked after listen(): others may hold it */

@@ -38,16 +38,17 @@ static __always_inline u16 sock_flags(struct sock *sk)
 }
 
 /* Counts a listener or UDP socket on its port. */
-static __always_inline void port_taken(u32 netns, u16 port, u16 proto, u64 id,
+static __always_inline void port_taken(u32 netns, u16 port, u16 proto, u64 sk, u64 id,
 				       const struct owner *o)
 {
 	struct port_key key = { .netns = netns, .port = port, .proto = proto };
-	struct port_owner fresh = { .sock = id, .sockets = 1 };
+	struct port_owner fresh = { .sock = id, .sk = sk, .sockets = 1 };
 	struct port_owner *p = bpf_map_lookup_elem(&owner_by_port, &key);
 
 	if (p && p->sockets) {
 		__sync_fetch_and_add(&p->sockets, 1);
 		p->sock = id;
+		p->sk = sk;
 		return;
 	}
 	fresh.owner.tgid = o->tgid;
@@ -96,7 +97,7 @@ static __always_inline u64 note_bound(struct sock *sk, const struct ends *e, u16
 		return 0;
 	}
 	if (proto == IPPROTO_UDP && e->lport)
-		port_taken(e->netns, e->lport, proto, b.id, o);
+		port_taken(e->netns, e->lport, proto, key, b.id, o);
 	ev = reserve(sizeof(*ev), KIND_BIND, now);
 	if (!ev)
 		return b.id;
@@ -176,7 +177,7 @@ static __always_inline void listen_returned(struct sock *sk, int ret)
 			listen_since = b->listen_since;
 		if (b && !b->listening) {
 			b->listening = 1;
-			port_taken(e.netns, e.lport, IPPROTO_TCP, b->id, &o);
+			port_taken(e.netns, e.lport, IPPROTO_TCP, key, b->id, &o);
 		}
 	}
 	ev = reserve(sizeof(*ev), KIND_LISTEN, now);

@@ -70,7 +70,7 @@ static __always_inline void row_of_port(struct seq_file *seq, struct sock *sk, u
 		return;
 	}
 	if (fresh && (b.listening || proto == IPPROTO_UDP))
-		port_taken(e->netns, e->lport, proto, b.id, o);
+		port_taken(e->netns, e->lport, proto, key, b.id, o);
 	fill_sock(ev, e, proto, o);
 	ev->h.time = now;
 	ev->h.kind = b.listening ? KIND_LISTEN : KIND_BIND;

@@ -182,6 +182,9 @@ func (r *connection) connect(e *zerolog.Event) {
 			e.Uint32("syn_retransmits", c.Retransmits)
 		}
 	}
+	if q := c.AcceptQueue; q != nil {
+		e.Object("accept_queue", (*acceptQueue)(q))
+	}
 	if c.Self {
 		e.Bool("self", true)
 	}
@@ -192,6 +195,13 @@ func (r *connection) connect(e *zerolog.Event) {
 		e.Array("nearby", (*nearby)(&c.Nearby))
 	}
 	addEphemeralPorts(e, c.EphemeralPorts)
+}
+
+type acceptQueue flow.AcceptQueue
+
+func (q *acceptQueue) MarshalZerologObject(e *zerolog.Event) {
+	e.Uint32("length", q.Length)
+	e.Uint32("limit", q.Limit)
 }
 
 func (r *connection) close(e *zerolog.Event) {

@@ -49,7 +49,22 @@ func (w *words) connectDetails(r *flow.Record) {
 		w.str(" times")
 		w.style(styleNone)
 	}
+	w.acceptQueue(c.AcceptQueue)
 	w.ephemeralPorts(c.EphemeralPorts)
+}
+
+func (w *words) acceptQueue(q *flow.AcceptQueue) {
+	if q == nil {
+		return
+	}
+	if q.Length > q.Limit {
+		w.warning("accept queue full: ")
+	} else {
+		w.note("accept queue: ")
+	}
+	w.uint(uint64(q.Length))
+	w.str(" waiting, limit ")
+	w.uint(uint64(q.Limit))
 }
 
 // refusal says who used to listen where nobody does, and who listens close by.

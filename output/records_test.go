@@ -249,6 +249,9 @@ func sampleConnects() []sample {
 		{"connect, preexisting", preexisting(sampleConn("connect", localhost4, sampleClient(), sampleServer()))},
 		{"connect, to itself", self},
 		{"connect, retransmits", withConn(sampleConn("connect", localhost4, sampleClient(), sampleServer()), func(c *flow.ConnRecord) { c.Retransmits, c.Duration = 1, 1_031*time.Millisecond })},
+		{"connect, accept queue full", withConn(sampleConn("connect", localhost4, sampleClient(), sampleServer()), func(c *flow.ConnRecord) {
+			c.Retransmits, c.Duration, c.AcceptQueue = 1, 1_031*time.Millisecond, &flow.AcceptQueue{Length: 129, Limit: 128}
+		})},
 		{"connect, UDP", udp(sampleConn("connect", localhost4, sampleClient(), sampleServer()))},
 		{"connect, timed out", slow(syscall.ETIMEDOUT)},
 		{"connect, abandoned", slow(syscall.ECANCELED)},

@@ -101,7 +101,10 @@ type looptraceDial struct {
 		Match   uint8
 		Exclude uint8
 	}
-	Pad [6]uint8
+	QueueKnown  uint16
+	QueueLength uint32
+	QueueLimit  uint32
+	Pad         uint32
 }
 
 type looptraceFlow struct {
@@ -138,6 +141,7 @@ type looptracePortKey struct {
 type looptracePortOwner struct {
 	_     structs.HostLayout
 	Sock  uint64
+	Sk    uint64
 	Owner struct {
 		_     structs.HostLayout
 		Start uint64
@@ -220,6 +224,8 @@ type looptraceScratch struct {
 		Closer      uint16
 		Error       int32
 		Retransmits uint32
+		QueueLength uint32
+		QueueLimit  uint32
 		Thread      [16]int8
 	}
 	Conn looptraceConn
@@ -295,6 +301,7 @@ const (
 	looptraceProgTpExit         = "tp_exit"
 	looptraceProgTpFork         = "tp_fork"
 	looptraceProgTpRename       = "tp_rename"
+	looptraceProgTpRetransmit   = "tp_retransmit"
 	looptraceProgTpSend         = "tp_send"
 	looptraceProgTpState        = "tp_state"
 	looptraceProgTpUringCqe     = "tp_uring_cqe"
@@ -420,6 +427,7 @@ type looptraceProgramSpecs struct {
 	TpExit        *ebpf.ProgramSpec `ebpf:"tp_exit"`
 	TpFork        *ebpf.ProgramSpec `ebpf:"tp_fork"`
 	TpRename      *ebpf.ProgramSpec `ebpf:"tp_rename"`
+	TpRetransmit  *ebpf.ProgramSpec `ebpf:"tp_retransmit"`
 	TpSend        *ebpf.ProgramSpec `ebpf:"tp_send"`
 	TpState       *ebpf.ProgramSpec `ebpf:"tp_state"`
 	TpUringCqe    *ebpf.ProgramSpec `ebpf:"tp_uring_cqe"`
@@ -620,6 +628,7 @@ type looptracePrograms struct {
 	TpExit        *ebpf.Program `ebpf:"tp_exit"`
 	TpFork        *ebpf.Program `ebpf:"tp_fork"`
 	TpRename      *ebpf.Program `ebpf:"tp_rename"`
+	TpRetransmit  *ebpf.Program `ebpf:"tp_retransmit"`
 	TpSend        *ebpf.Program `ebpf:"tp_send"`
 	TpState       *ebpf.Program `ebpf:"tp_state"`
 	TpUringCqe    *ebpf.Program `ebpf:"tp_uring_cqe"`
@@ -673,6 +682,7 @@ func (p *looptracePrograms) Close() error {
 		p.TpExit,
 		p.TpFork,
 		p.TpRename,
+		p.TpRetransmit,
 		p.TpSend,
 		p.TpState,
 		p.TpUringCqe,

@@ -54,20 +54,8 @@ func TestKernelTables(t *testing.T) {
 
 // TestKernelPortsUsedUp: bind and connect find no port in a range that two processes have taken.
 func TestKernelPortsUsedUp(t *testing.T) {
-	const setting = "/proc/sys/net/ipv4/ip_local_port_range"
 	eachForm(t, func(t *testing.T, form Form) {
-		was, err := os.ReadFile(setting)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(setting, []byte("40000 40003"), 0); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if err := os.WriteFile(setting, was, 0); err != nil {
-				t.Error(err)
-			}
-		})
+		setNet(t, "ipv4/ip_local_port_range", "40000 40003")
 		holder, user, other := newActor(t), newActor(t), newActor(t)
 		holder.do("socket l tcp4")
 		holder.do("bind l 127.0.0.1:1080")
@@ -103,5 +91,49 @@ func TestKernelPortsUsedUp(t *testing.T) {
 			fmt.Sprintf("bind %d <nil> EADDRINUSE %s", other.pid, want),
 			fmt.Sprintf("connect <nil> %d EADDRNOTAVAIL %s", other.pid, want),
 		)
+	})
+}
+
+// TestKernelQueueFull: a listener that accepts nobody answers no SYN once its queue is full.
+func TestKernelQueueFull(t *testing.T) {
+	eachForm(t, func(t *testing.T, form Form) {
+		setNet(t, "ipv4/tcp_syn_retries", "1")
+		tr := start(t, Config{Hooks: form})
+		server, client := newActor(t), newActor(t)
+		server.do("socket l tcp4")
+		server.do("bind l 127.0.0.1:0")
+		server.do("listen l 0")
+		at := server.addr("l")
+		client.do("socket a tcp4")
+		client.do("connect a %s", at)
+		client.do("socket b tcp4")
+		client.fail(unix.ETIMEDOUT, "connect b %s", at)
+		connects := of(tr.finish(), "connect")
+		wantRows(t, connects, append(connFields, "accept_queue.length", "accept_queue.limit"),
+			fmt.Sprintf("connect success %d %d %d <nil> <nil> <nil>", client.pid, server.pid, at.Port()),
+			fmt.Sprintf("connect failure %d %d %d ETIMEDOUT 1 0", client.pid, server.pid, at.Port()),
+		)
+		// One, and since 6.5 one more (tcp_syn_linear_timeouts).
+		if n := connects[len(connects)-1].number("syn_retransmits"); n < 1 || n > 2 {
+			t.Errorf("%d SYNs were sent again, want 1 or 2", n)
+		}
+	})
+}
+
+// setNet writes a setting of this network namespace below /proc/sys/net, until the test ends.
+func setNet(t *testing.T, name, value string) {
+	t.Helper()
+	path := "/proc/sys/net/" + name
+	was, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(value), 0); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.WriteFile(path, was, 0); err != nil {
+			t.Error(err)
+		}
 	})
 }

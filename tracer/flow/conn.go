@@ -12,7 +12,9 @@ import (
 const (
 	eaddrinuse    = 98
 	eaddrnotavail = 99
+	etimedout     = 110
 	econnrefused  = 111
+	ecanceled     = 125 // the owner closed the socket before there was an answer
 )
 
 // conn is a connection or a UDP flow.
@@ -53,7 +55,7 @@ func (t *Table) connected(ev *ConnEvent) {
 	}
 	t.track(c)
 	if !c.accepted {
-		t.nameServer(c, ev.Time)
+		t.nameServer(c, c.dialledAt())
 	}
 	// Whoever may have begun to listen on another CPU is told after this.
 	if (ev.Proto == UDP || c.errno == 0 && !c.sure) && ev.Flags&FlagSelf == 0 {
@@ -68,6 +70,17 @@ func (t *Table) connected(ev *ConnEvent) {
 	}
 	t.emitConnect(c)
 }
+
+// dialledAt is when the server was the server: as the handshake ended, or as one began that had no answer.
+func (c *conn) dialledAt() uint64 {
+	if c.errno != 0 && c.ev.Started != 0 {
+		return c.ev.Started
+	}
+	return c.ev.Time
+}
+
+// unanswered: the SYNs went unanswered, though there may be a listener.
+func (c *conn) unanswered() bool { return c.errno == etimedout || c.errno == ecanceled }
 
 // newConn makes the connection of an event, from the free list where that has one.
 func (t *Table) newConn(ev *ConnEvent) *conn {
@@ -160,7 +173,7 @@ func (t *Table) emitConnect(c *conn) {
 	if c.pending {
 		c.pending = false
 		if !c.accepted {
-			t.nameServer(c, c.ev.Time)
+			t.nameServer(c, c.dialledAt())
 		}
 	}
 	r, rc := t.beginConn("connect", c, c.ev.Time)
@@ -171,6 +184,9 @@ func (t *Table) emitConnect(c *conn) {
 		rc.Duration = 0
 	}
 	rc.Retransmits = c.ev.Retransmits
+	if c.ev.Flags&FlagQueue != 0 && (c.server.Process.P != nil || c.server.Holders != nil) {
+		rc.AcceptQueue = &AcceptQueue{c.ev.QueueLength, c.ev.QueueLimit}
+	}
 	if c.errno != 0 {
 		t.explainConnect(r, c)
 	}

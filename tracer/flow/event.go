@@ -38,6 +38,7 @@ const (
 	FlagIPv6
 	FlagReuse
 	FlagReusePort
+	FlagQueue
 )
 
 // Who ended a connection first: `enum closer` in bpf/event.h.
@@ -130,6 +131,8 @@ type ConnEvent struct {
 	Closer      uint16
 	Error       int32
 	Retransmits uint32
+	QueueLength uint32
+	QueueLimit  uint32
 	Thread      [16]byte
 }
 

@@ -82,6 +82,7 @@ type ConnRecord struct {
 	Duration       time.Duration // negative: not known
 	Self           bool
 	Retransmits    uint32
+	AcceptQueue    *AcceptQueue
 	LastListener   *LastListener
 	Nearby         []Nearby
 	EphemeralPorts *EphemeralPorts
@@ -211,6 +212,10 @@ type Nearby struct {
 	Netns   uint32
 	Because string // family, address, netns
 }
+
+// AcceptQueue is a listener's queue of connections that wait for accept(), when a SYN to it was sent
+// again. It takes Limit and one more; then the kernel drops SYNs.
+type AcceptQueue struct{ Length, Limit uint32 }
 
 // EphemeralPorts says who uses the range that the kernel picks from, when none was left.
 type EphemeralPorts struct {

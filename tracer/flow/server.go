@@ -48,7 +48,7 @@ func (t *Table) nameServer(c *conn, at uint64) {
 		return
 	}
 	p := t.ports[portKey{c.ev.Netns, c.ev.ServerPort, c.ev.Proto}]
-	if p == nil || c.errno != 0 {
+	if p == nil || c.errno != 0 && !c.unanswered() {
 		return
 	}
 	group, how := p.listeners(c.server.Address, at, t.group)
