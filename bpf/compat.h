@@ -27,6 +27,26 @@ static __always_inline bool has_mptcp(void)
 	return bpf_core_type_exists(struct mptcp_sock);
 }
 
+/* 6.8 packed the two ends of ip_local_port_range into one number, high << 16 | low (d9f28735af87). */
+struct local_ports___ends {
+	int range[2];
+} __attribute__((preserve_access_index));
+
+struct local_ports___packed {
+	u32 range;
+} __attribute__((preserve_access_index));
+
+static __always_inline u32 port_range(struct net *net)
+{
+	void *ports = &net->ipv4.ip_local_ports;
+	struct local_ports___ends *ends = ports;
+	struct local_ports___packed *packed = ports;
+
+	if (bpf_core_field_exists(ends->range[1]))
+		return BPF_CORE_READ(ends, range[1]) << 16 | BPF_CORE_READ(ends, range[0]);
+	return BPF_CORE_READ(packed, range);
+}
+
 /* since 6.10 (fc7566ad0a82) */
 extern void bpf_preempt_disable(void) __ksym __weak;
 extern void bpf_preempt_enable(void) __ksym __weak;

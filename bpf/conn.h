@@ -102,6 +102,9 @@ static __always_inline void client_established(struct tcp_sock *tp, const struct
 	if (!ev)
 		return;
 	fill_conn(ev, KIND_CONNECT, &c, &t);
+	if (!(BPF_CORE_READ_BITFIELD(&tp->inet_conn.icsk_inet.sk, sk_userlocks) &
+	      SOCK_BINDPORT_LOCK))
+		ev->h.flags |= FLAG_EPHEMERAL;
 	ev->retransmits = tp->total_retrans;
 	if (d) {
 		put_thread(ev->thread, &d->owner);

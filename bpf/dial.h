@@ -100,8 +100,8 @@ static __always_inline void put_queue(struct conn_event *ev, const struct dial *
 }
 
 /* A connect() that ended without a connection. `d` may be NULL: its start was not seen. */
-static __always_inline void dial_failed(const struct ends *e, const struct dial *d, s32 error,
-					u32 retransmits)
+static __always_inline void dial_failed(struct sock *sk, const struct ends *e, const struct dial *d,
+					s32 error, u32 retransmits)
 {
 	struct verdict unknown = { ALL_BITS, 0 };
 	u64 now = bpf_ktime_get_boot_ns();
@@ -118,7 +118,8 @@ static __always_inline void dial_failed(const struct ends *e, const struct dial 
 	if (!ev)
 		return;
 	ev->h.netns = e->netns;
-	ev->h.flags = e->family == AF_INET6 ? FLAG_IPV6 : 0;
+	ev->h.flags =
+		(e->family == AF_INET6 ? FLAG_IPV6 : 0) | (port_fixed(sk) ? 0 : FLAG_EPHEMERAL);
 	ev->id = new_id(now);
 	copy_address(ev->client_addr, &e->local);
 	copy_address(ev->server_addr, &e->remote);
@@ -181,7 +182,7 @@ static __always_inline void connect_returned(struct sock *held, const struct req
 	current_owner(&d.owner);
 	d.verdict = judge_current(&d.owner);
 	d.started = bpf_ktime_get_boot_ns();
-	dial_failed(&e, &d, -ret, 0);
+	dial_failed(sk, &e, &d, -ret, 0);
 }
 
 /* SYN_SENT -> CLOSE */
@@ -197,7 +198,7 @@ static __always_inline void dial_ended(struct tcp_sock *tp, const struct ends *e
 	/* No error and no port: none was free, which connect() returns. */
 	if (error || e->lport) {
 		/* No error: the owner closed the socket before there was an answer. */
-		dial_failed(e, d, error ? error : ECANCELED, tp->total_retrans);
+		dial_failed((struct sock *)tp, e, d, error ? error : ECANCELED, tp->total_retrans);
 		b = bpf_map_lookup_elem(&bound_by_sock, &sk);
 		if (b)
 			b->dial_failed = 1;

@@ -23,7 +23,7 @@ enum kind {
 };
 
 enum event_flag {
-	FLAG_EPHEMERAL = 1 << 0, /* bind: the kernel picked the port */
+	FLAG_EPHEMERAL = 1 << 0, /* bind, connect: the kernel picked the port, the client's */
 	FLAG_V6ONLY = 1 << 1,
 	FLAG_IMPLICIT = 1 << 2, /* bind: nobody called bind() */
 	FLAG_REQUESTED = 1 << 3, /* bind: req_addr and req_port are what the caller asked for */
@@ -86,6 +86,9 @@ struct sock_event {
 	u32 backlog;
 	s32 exit_code; /* task.exit_code where reason is REASON_EXIT */
 	u32 state; /* snapshot: TCP state */
+	u16 range_low; /* bind: ip_local_port_range of the namespace; 0, 0 where it is not known */
+	u16 range_high;
+	u32 pad;
 };
 
 /* KIND_CONNECT, KIND_ACCEPT, KIND_CLOSE, KIND_REFUSED, and the snapshot's rows of connections */
@@ -166,7 +169,7 @@ enum counter {
 
 _Static_assert(sizeof(struct owner) == 32, "wire");
 _Static_assert(sizeof(struct event_header) == 16, "wire");
-_Static_assert(sizeof(struct sock_event) == 120, "wire");
+_Static_assert(sizeof(struct sock_event) == 128, "wire");
 _Static_assert(sizeof(struct conn_event) == 168, "wire");
 _Static_assert(sizeof(struct task_event) == 64, "wire");
 _Static_assert(sizeof(struct held_row) == 112, "wire");

@@ -56,7 +56,7 @@ static __always_inline void held_by_file(struct seq_file *seq, struct task_struc
 	if (!sk || e.netns != asked_netns)
 		return;
 	fill_held(&row, &sk->__sk_common, &e, proto);
-	if (!(BPF_CORE_READ_BITFIELD_PROBED(sk, sk_userlocks) & SOCK_BINDPORT_LOCK))
+	if (!port_fixed(sk))
 		row.flags |= FLAG_EPHEMERAL;
 	bpf_seq_write(seq, &row, sizeof(row));
 }
@@ -76,8 +76,7 @@ static __always_inline void held_by_tcp(struct seq_file *seq, struct sock_common
 		row.flags |= FLAG_EPHEMERAL;
 		row.expires = BPF_CORE_READ(tw, tw_timer.expires);
 		row.jiffies = bpf_jiffies64();
-	} else if (!(BPF_CORE_READ_BITFIELD_PROBED((struct sock *)skc, sk_userlocks) &
-		     SOCK_BINDPORT_LOCK)) {
+	} else if (!port_fixed((struct sock *)skc)) {
 		row.flags |= FLAG_EPHEMERAL;
 	}
 	bpf_seq_write(seq, &row, sizeof(row));

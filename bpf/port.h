@@ -71,6 +71,14 @@ static __always_inline void port_freed(const struct bound *b)
 		__sync_fetch_and_add(&p->sockets, -1);
 }
 
+static __always_inline void put_range(struct sock_event *ev, struct sock *sk)
+{
+	u32 range = port_range(BPF_CORE_READ(sk, __sk_common.skc_net.net));
+
+	ev->range_low = range & 0xffff;
+	ev->range_high = range >> 16;
+}
+
 /* Writes the bind record of a socket and remembers it; returns its id, 0 where it holds no port. */
 static __always_inline u64 note_bound(struct sock *sk, const struct ends *e, u16 proto,
 				      const struct request *req, const struct owner *o)
@@ -107,6 +115,7 @@ static __always_inline u64 note_bound(struct sock *sk, const struct ends *e, u16
 	ev->id = b.id;
 	copy_address(ev->req_addr, &req->addr);
 	ev->req_port = req->port;
+	put_range(ev, sk);
 	submit(ev);
 	return b.id;
 }

@@ -62,7 +62,7 @@ static __always_inline void row_of_port(struct seq_file *seq, struct sock *sk, u
 		return;
 	ev = &s->port_row;
 	b.id = new_id(now);
-	b.ephemeral = !(BPF_CORE_READ_BITFIELD_PROBED(sk, sk_userlocks) & SOCK_BINDPORT_LOCK);
+	b.ephemeral = !port_fixed(sk);
 	fresh = !bpf_map_update_elem(&bound_by_sock, &key, &b, BPF_NOEXIST);
 	known = bpf_map_lookup_elem(&bound_by_sock, &key);
 	if (!known) {
@@ -79,6 +79,7 @@ static __always_inline void row_of_port(struct seq_file *seq, struct sock *sk, u
 	ev->id = known->id;
 	ev->state = state;
 	ev->backlog = BPF_CORE_READ(sk, sk_max_ack_backlog);
+	put_range(ev, sk);
 	bpf_seq_write(seq, ev, sizeof(*ev));
 }
 
@@ -133,7 +134,9 @@ static __always_inline void row_of_conn(struct seq_file *seq, struct sock *sk, c
 	ev->h.kind = KIND_CONNECT;
 	ev->h.netns = e->netns;
 	ev->h.flags = (known->preexisting ? FLAG_PREEXISTING : FLAG_LIVE) |
-		      (server ? FLAG_SERVER : 0) | (e->family == AF_INET6 ? FLAG_IPV6 : 0);
+		      (server ? FLAG_SERVER : 0) |
+		      (!server && !port_fixed(sk) ? FLAG_EPHEMERAL : 0) |
+		      (e->family == AF_INET6 ? FLAG_IPV6 : 0);
 	ev->id = known->id;
 	id_of(server ? &ev->server : &ev->client, o);
 	__builtin_memcpy(ev->client_addr, known->client_addr, 16);

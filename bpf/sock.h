@@ -114,6 +114,12 @@ static __always_inline u32 sock_netns(void *sk)
 	return BPF_CORE_READ(s, __sk_common.skc_net.net, ns.inum);
 }
 
+/* The caller asked for this port, or inherited it from a listener that did. */
+static __always_inline bool port_fixed(struct sock *sk)
+{
+	return BPF_CORE_READ_BITFIELD_PROBED(sk, sk_userlocks) & SOCK_BINDPORT_LOCK;
+}
+
 /*
  * The socket whose states and ports are those of `sk`: itself, or the first subflow of an MPTCP
  * socket, which is what the process holds. NULL where there is none yet.

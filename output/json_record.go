@@ -49,6 +49,12 @@ func (r *socket) bind(e *zerolog.Event) {
 	}
 	if r.Errno == 0 {
 		e.Bool("ephemeral", s.Ephemeral)
+		if s.RangeHigh != 0 {
+			e.Array("ephemeral_range", (*portRange)(&flow.EphemeralPorts{Low: s.RangeLow, High: s.RangeHigh}))
+			if r.HasPort {
+				e.Bool("in_ephemeral_range", s.RangeLow <= r.Port && r.Port <= s.RangeHigh)
+			}
+		}
 	}
 	if r.IPv6 {
 		e.Bool("v6only", s.V6Only)
@@ -181,6 +187,9 @@ func (r *connection) connect(e *zerolog.Event) {
 		if c.Retransmits > 0 {
 			e.Uint32("syn_retransmits", c.Retransmits)
 		}
+	}
+	if c.HasEphemeral {
+		e.Bool("ephemeral", c.Ephemeral)
 	}
 	if q := c.AcceptQueue; q != nil {
 		e.Object("accept_queue", (*acceptQueue)(q))

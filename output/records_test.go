@@ -128,6 +128,8 @@ func withConn(r *flow.Record, change func(*flow.ConnRecord)) *flow.Record {
 	return r
 }
 
+func ephemeralRange(s *flow.SockRecord) { s.RangeLow, s.RangeHigh = 32768, 60999 }
+
 func request(s *flow.SockRecord, port uint16) {
 	s.Requested, s.HasRequested = netip.AddrPortFrom(s.Address, port), true
 }
@@ -167,7 +169,8 @@ func sampleBinds() []sample {
 	}
 	since := sampleTime.Add(-1500 * time.Millisecond)
 	return []sample{
-		{"bind, port picked", bind(localhost4, 49342, 0, sampleServer())},
+		{"bind, port picked", withSock(bind(localhost4, 49342, 0, sampleServer()), ephemeralRange)},
+		{"bind, asked for outside the range", withSock(bind(localhost4, 80, 80, sampleServer()), ephemeralRange)},
 		{"bind, IPv6 only, in a container", withSock(bind(wildcard6, 8080, 8080, sampleContainer("web")), func(s *flow.SockRecord) { s.V6Only = true })},
 		{"bind, thread", withSock(bind(localhost6, 8080, 8080, sampleServer()), func(s *flow.SockRecord) { s.Process.Thread = "worker-1" })},
 		{"bind, implicit, UDP", udp(withSock(sampleSock("bind", wildcard4, 40001, sampleClient()), func(s *flow.SockRecord) { s.Ephemeral, s.Implicit = true, true }))},
@@ -250,6 +253,7 @@ func sampleConnects() []sample {
 		{"connect, to itself", self},
 		{"connect, retransmits", withConn(sampleConn("connect", localhost4, sampleClient(), sampleServer()), func(c *flow.ConnRecord) { c.Retransmits, c.Duration = 1, 1_031*time.Millisecond })},
 		{"connect, accept queue full", withConn(sampleConn("connect", localhost4, sampleClient(), sampleServer()), func(c *flow.ConnRecord) {
+			c.HasEphemeral, c.Ephemeral = true, true
 			c.Retransmits, c.Duration, c.AcceptQueue = 1, 1_031*time.Millisecond, &flow.AcceptQueue{Length: 129, Limit: 128}
 		})},
 		{"connect, UDP", udp(sampleConn("connect", localhost4, sampleClient(), sampleServer()))},

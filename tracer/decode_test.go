@@ -48,6 +48,9 @@ func TestWireLayout(t *testing.T) {
 			{"backlog", "Backlog"},
 			{"exit_code", "ExitCode"},
 			{"state", "State"},
+			{"range_low", "RangeLow"},
+			{"range_high", "RangeHigh"},
+			{"pad", "_"},
 		}},
 		{"conn_event", flow.ConnEvent{}, [][2]string{
 			{"h", "Header"},

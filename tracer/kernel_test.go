@@ -335,8 +335,9 @@ func TestKernelStory(t *testing.T) {
 			fmt.Sprintf("connect failure %d <nil> %d ECONNREFUSED", c, p))
 
 		bind := of(all, "bind")
-		wantRows(t, bind, []string{"requested.port", "ephemeral", "holder.kind", "holder.process.pid"},
-			"0 true <nil> <nil>", fmt.Sprintf("%d <nil> listener %d", p, s))
+		wantRows(t, bind, []string{"requested.port", "ephemeral", "in_ephemeral_range", "holder.kind", "holder.process.pid"},
+			"0 true true <nil> <nil>", fmt.Sprintf("%d <nil> <nil> listener %d", p, s))
+		wantRows(t, of(all, "connect"), []string{"ephemeral"}, "true", "true")
 		wantRows(t, of(all, "listen"), []string{"backlog", "exposure"}, "16 loopback")
 		wantRows(t, of(all, "release"), []string{"reason", "process.exit.signal"}, "exit SIGKILL")
 		wantRows(t, of(all, "close"), []string{"closed_by", "bytes.client_to_server", "bytes.server_to_client", "reset"},

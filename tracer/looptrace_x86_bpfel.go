@@ -178,16 +178,19 @@ type looptraceScratch struct {
 			Uid    uint32
 			Thread [16]int8
 		}
-		Addr     [16]uint8
-		ReqAddr  [16]uint8
-		Port     uint16
-		ReqPort  uint16
-		Proto    uint16
-		Reason   uint16
-		Error    int32
-		Backlog  uint32
-		ExitCode int32
-		State    uint32
+		Addr      [16]uint8
+		ReqAddr   [16]uint8
+		Port      uint16
+		ReqPort   uint16
+		Proto     uint16
+		Reason    uint16
+		Error     int32
+		Backlog   uint32
+		ExitCode  int32
+		State     uint32
+		RangeLow  uint16
+		RangeHigh uint16
+		Pad       uint32
 	}
 	ConnRow struct {
 		_ structs.HostLayout

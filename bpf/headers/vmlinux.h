@@ -136,8 +136,17 @@ struct ns_common {
 	unsigned int inum;
 };
 
+struct local_ports {
+	int none; /* its members differ between kernels: compat.h */
+};
+
+struct netns_ipv4 {
+	struct local_ports ip_local_ports;
+};
+
 struct net {
 	struct ns_common ns;
+	struct netns_ipv4 ipv4;
 };
 
 typedef struct {

@@ -35,6 +35,8 @@ type conn struct {
 	dropped      bool
 	settleAt     uint64
 	preexisting  bool
+	portKnown    bool // whether the kernel picked the client's port is known
+	ephemeral    bool
 	answer       *Answer // where it failed for want of a port
 	clientLink   link
 	serverLink   link
@@ -49,6 +51,7 @@ func (t *Table) connected(ev *ConnEvent) {
 	}
 	c := t.newConn(ev)
 	c.connected, c.errno = true, ev.Error
+	c.portKnown, c.ephemeral = ev.Proto == TCP, ev.Flags&FlagEphemeral != 0
 	if early != nil {
 		c.accepted, c.server, c.listener = early.accepted, early.server, early.listener
 		t.drop(early)
@@ -130,6 +133,9 @@ func (t *Table) track(c *conn) {
 	if c.ev.Proto == UDP {
 		t.flows++
 		c.clientSocket, c.serverSocket = t.socks[c.ev.ClientSock], t.socks[c.ev.ServerSock]
+		if c.clientSocket != nil {
+			c.portKnown, c.ephemeral = true, c.clientSocket.ephemeral
+		}
 		for _, s := range []*sock{c.clientSocket, c.serverSocket} {
 			if s != nil {
 				s.flows = append(s.flows, c)
@@ -183,6 +189,7 @@ func (t *Table) emitConnect(c *conn) {
 	if c.ev.Proto == UDP {
 		rc.Duration = 0
 	}
+	rc.HasEphemeral, rc.Ephemeral = c.portKnown && c.client.HasPort, c.ephemeral
 	rc.Retransmits = c.ev.Retransmits
 	if c.ev.Flags&FlagQueue != 0 && (c.server.Process.P != nil || c.server.Holders != nil) {
 		rc.AcceptQueue = &AcceptQueue{c.ev.QueueLength, c.ev.QueueLimit}

@@ -109,6 +109,9 @@ type SockEvent struct {
 	Backlog  uint32
 	ExitCode int32
 	State    uint32
+
+	RangeLow, RangeHigh uint16
+	_                   uint32
 }
 
 // ConnEvent is a connect, an accept, a close, a refused UDP flow, or the snapshot's row of one end

@@ -114,6 +114,7 @@ func (t *Table) bound(ev *SockEvent) {
 	}
 	s.V6Only = ev.Flags&FlagV6Only != 0
 	s.Ephemeral = ev.Flags&FlagEphemeral != 0 && ev.Port != 0
+	s.RangeLow, s.RangeHigh = ev.RangeLow, ev.RangeHigh
 	s.Implicit = ev.Flags&FlagImplicit != 0
 	t.hold(ev, s)
 	t.emit(r)

@@ -60,7 +60,9 @@ type SockRecord struct {
 	// bind
 	Requested      netip.AddrPort // valid where a caller asked
 	HasRequested   bool
-	Ephemeral      bool // meaningful on a successful bind
+	Ephemeral      bool   // meaningful on a successful bind
+	RangeLow       uint16 // ip_local_port_range of the namespace; 0, 0: not known
+	RangeHigh      uint16
 	Implicit       bool // nobody called bind(): listen() or a first datagram did
 	V6Only         bool // meaningful for IPv6
 	Holder         *Holder
@@ -81,6 +83,8 @@ type ConnRecord struct {
 	Client, Server End
 	Duration       time.Duration // negative: not known
 	Self           bool
+	HasEphemeral   bool // connect
+	Ephemeral      bool // the kernel picked the client's port
 	Retransmits    uint32
 	AcceptQueue    *AcceptQueue
 	LastListener   *LastListener

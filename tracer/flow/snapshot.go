@@ -153,6 +153,9 @@ func (t *Table) SnapshotConn(ev *ConnEvent) {
 		t.snapshot.conns = append(t.snapshot.conns, c)
 	}
 	end, id := &c.client, ev.Client
+	if ev.Flags&FlagServer == 0 {
+		c.portKnown, c.ephemeral = true, ev.Flags&FlagEphemeral != 0
+	}
 	if ev.Flags&FlagServer != 0 {
 		end, id = &c.server, ev.Server
 		c.accepted = true
@@ -198,6 +201,7 @@ func (t *Table) FinishSnapshot(write bool) {
 		}
 		for _, c := range t.snapshot.conns {
 			r, rc := t.beginConn("connect", c, c.ev.Time)
+			rc.HasEphemeral, rc.Ephemeral = c.portKnown, c.ephemeral
 			t.emit(r)
 			c.give(rc)
 		}
@@ -224,6 +228,7 @@ func (t *Table) emitSnapshotSock(event string, k *sock) {
 	s.Process = k.proc
 	s.V6Only = k.v6only
 	s.Ephemeral = k.ephemeral
+	s.RangeLow, s.RangeHigh = ev.RangeLow, ev.RangeHigh
 	s.Backlog = ev.Backlog
 	s.Exposed = !s.Address.IsLoopback()
 	if event == "listen" && s.Exposed && k.ephemeral {
