@@ -86,6 +86,7 @@ static __always_inline void client_established(struct tcp_sock *tp, const struct
 		c.started = d->started;
 		id_of(&c.client, &d->owner);
 		c.client_verdict = d->verdict;
+		c.preexisting = d->preexisting;
 	}
 	if (e->lport == e->rport && e->local.d[0] == e->remote.d[0] &&
 	    e->local.d[1] == e->remote.d[1]) {

@@ -134,6 +134,8 @@ static __always_inline void dial_failed(struct sock *sk, const struct ends *e, c
 		put_thread(ev->thread, &d->owner);
 		put_queue(ev, d);
 	}
+	if (!d || d->preexisting)
+		ev->h.flags |= FLAG_PREEXISTING;
 	submit(ev);
 }
 
@@ -169,7 +171,7 @@ static __always_inline void connect_returned(struct sock *held, const struct req
 		u64 key = (u64)sk;
 		struct bound *b = bpf_map_lookup_elem(&bound_by_sock, &key);
 
-		if (!b || b->dial_failed)
+		if (!b || !b->port || b->dial_failed)
 			return;
 	}
 	e.netns = sock_netns(sk);
@@ -181,7 +183,7 @@ static __always_inline void connect_returned(struct sock *held, const struct req
 		return;
 	current_owner(&d.owner);
 	d.verdict = judge_current(&d.owner);
-	d.started = bpf_ktime_get_boot_ns();
+	/* `started` stays 0: no SYN was sent. */
 	dial_failed(sk, &e, &d, -ret, 0);
 }
 

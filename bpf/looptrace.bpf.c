@@ -166,6 +166,28 @@ int BPF_PROG(fe_sock_graft, struct sock *sk, struct socket *parent)
 	return 0;
 }
 
+/* where the kernel has it: inet_listen and MPTCP's listen both go through it */
+SEC("fentry/__inet_listen_sk")
+int BPF_PROG(fe_relisten_sk, struct sock *sk, int backlog)
+{
+	STEADY(listen_again(sk, backlog));
+	return 0;
+}
+
+SEC("fentry/inet_listen")
+int BPF_PROG(fe_relisten, struct socket *sock, int backlog)
+{
+	STEADY(kernel_listen(sock, backlog));
+	return 0;
+}
+
+SEC("fexit/inet_dgram_connect")
+int BPF_PROG(fe_dgram, struct socket *sock, void *addr, int len, int flags, int ret)
+{
+	STEADY(kernel_dgram_connect(sock, ret));
+	return 0;
+}
+
 SEC("fentry/inet_release")
 int BPF_PROG(fe_inet_release, struct socket *sock)
 {
@@ -264,6 +286,34 @@ SEC("kprobe/security_sock_graft")
 int BPF_KPROBE(kp_sock_graft, struct sock *sk)
 {
 	accepted(sk);
+	return 0;
+}
+
+SEC("kprobe/__inet_listen_sk")
+int BPF_KPROBE(kp_relisten_sk, struct sock *sk, int backlog)
+{
+	listen_again(sk, backlog);
+	return 0;
+}
+
+SEC("kprobe/inet_listen")
+int BPF_KPROBE(kp_relisten, struct socket *sock, int backlog)
+{
+	kernel_listen(sock, backlog);
+	return 0;
+}
+
+SEC("kprobe/inet_dgram_connect")
+int BPF_KPROBE(kp_dgram, struct socket *sock)
+{
+	call_begins((u64)sock, 0, 0);
+	return 0;
+}
+
+SEC("kretprobe/inet_dgram_connect")
+int BPF_KRETPROBE(kr_dgram, int ret)
+{
+	kprobe_dgram_ends(ret);
 	return 0;
 }
 

@@ -28,7 +28,8 @@ struct dial {
 	struct owner owner;
 	u64 started;
 	struct verdict verdict;
-	u16 queue_known; /* a SYN was sent again while one listener had the port */
+	u8 queue_known; /* a SYN was sent again while one listener had the port */
+	u8 preexisting;
 	u32 queue_length;
 	u32 queue_limit;
 	u32 pad;
@@ -66,13 +67,13 @@ struct conn {
 	u64 barrier; /* only ever added to: orders the two *_left bytes */
 };
 
-/* A socket that holds a port: it has a bind or listen record. */
+/* A socket that holds a port, or tried to get one: it has a bind or listen record. */
 struct bound {
 	u64 id;
-	u64 since;
+	u64 since; /* 0: it has not been bound */
 	u64 listen_since; /* CLOSE -> LISTEN: connections succeed from here on */
 	u32 tgid; /* who bound it */
-	u16 port;
+	u16 port; /* 0: none (yet) */
 	u8 proto;
 	u8 listening;
 	u8 ephemeral;
@@ -166,7 +167,7 @@ struct {
 } dying_by_sock SEC(".maps");
 
 /*
- * sock address -> socket that holds a port. Inserted by bind, listen, a first datagram and the
+ * sock address -> socket that holds a port, or tried to. Inserted by bind, listen, a first datagram and the
  * snapshot; deleted by the last close. Full: LOST_SOCKS, the socket has no more records.
  */
 struct {

@@ -120,6 +120,20 @@ static __always_inline u64 note_bound(struct sock *sk, const struct ends *e, u16
 	return b.id;
 }
 
+/* The id of a socket in its records: a bind that fails may come before one that does not. */
+static __always_inline u64 id_of_socket(struct sock *sk, u64 now)
+{
+	u64 key = (u64)sk;
+	struct bound *known = bpf_map_lookup_elem(&bound_by_sock, &key);
+	struct bound b = { .id = new_id(now) };
+
+	if (known)
+		return known->id;
+	if (bpf_map_update_elem(&bound_by_sock, &key, &b, BPF_NOEXIST))
+		count_loss(LOST_SOCKS);
+	return b.id;
+}
+
 /* bind() returned; `held` is the socket that the kernel function or the descriptor names. */
 static __always_inline void bind_returned(struct sock *held, const struct request *req, int ret)
 {
@@ -147,7 +161,7 @@ static __always_inline void bind_returned(struct sock *held, const struct reques
 		return;
 	fill_sock(ev, &e, proto, &o);
 	ev->h.flags |= sock_flags(sk) | FLAG_REQUESTED;
-	ev->id = new_id(now);
+	ev->id = id_of_socket(sk, now);
 	/* The socket has no port now, only a wish. */
 	copy_address(ev->addr, &req->addr);
 	copy_address(ev->req_addr, &req->addr);
@@ -156,8 +170,11 @@ static __always_inline void bind_returned(struct sock *held, const struct reques
 	submit(ev);
 }
 
-/* listen() returned. The socket that holds the port is `sk` itself, an MPTCP socket's subflow. */
-static __always_inline void listen_returned(struct sock *sk, int ret)
+/*
+ * listen() returned. The socket that holds the port is `sk` itself, an MPTCP socket's subflow.
+ * `backlog` is known where listen() has not stored it yet, else -1.
+ */
+static __always_inline void listen_ended(struct sock *sk, int ret, int backlog)
 {
 	u64 key = (u64)sk;
 	struct request none = {};
@@ -177,7 +194,7 @@ static __always_inline void listen_returned(struct sock *sk, int ret)
 	b = bpf_map_lookup_elem(&bound_by_sock, &key);
 	if (b)
 		id = b->id;
-	else if (!ret)
+	if (!ret && (!b || !b->port)) /* an automatic port */
 		id = note_bound(sk, &e, IPPROTO_TCP, &none, &o);
 	now = bpf_ktime_get_boot_ns();
 	if (!ret) {
@@ -194,26 +211,42 @@ static __always_inline void listen_returned(struct sock *sk, int ret)
 		return;
 	fill_sock(ev, &e, IPPROTO_TCP, &o);
 	ev->h.flags |= sock_flags(sk);
-	ev->id = id ? id : new_id(now);
+	ev->id = id ? id : id_of_socket(sk, now);
 	ev->since = listen_since;
 	ev->error = -ret;
-	ev->backlog = BPF_CORE_READ(sk, sk_max_ack_backlog);
+	ev->backlog = backlog >= 0 ? backlog : BPF_CORE_READ(sk, sk_max_ack_backlog);
 	submit(ev);
+}
+
+static __always_inline void listen_returned(struct sock *sk, int ret)
+{
+	listen_ended(sk, ret, -1);
+}
+
+/* listen() is called: on a socket that listens already it only sets the backlog, and succeeds. */
+static __always_inline void listen_again(struct sock *sk, int backlog)
+{
+	if (inet_proto(sk) == IPPROTO_TCP && BPF_CORE_READ(sk, __sk_common.skc_state) == TCP_LISTEN)
+		listen_ended(sk, 0, backlog);
 }
 
 static __always_inline void emit_release(struct bound *b, const struct ends *e,
 					 const struct owner *o, u16 reason, u16 flags,
 					 s32 exit_code)
 {
-	struct sock_event *ev = reserve(sizeof(*ev), KIND_RELEASE, bpf_ktime_get_boot_ns());
+	u16 port = b->port ? b->port : e->lport; /* the socket may have lost it by now */
+	struct sock_event *ev;
 
+	if (!port)
+		return; /* it never had one */
+	ev = reserve(sizeof(*ev), KIND_RELEASE, bpf_ktime_get_boot_ns());
 	if (!ev)
 		return;
 	fill_sock(ev, e, b->proto, o);
 	ev->h.flags |= flags;
 	ev->h.netns = b->netns;
 	ev->id = b->id;
-	ev->port = b->port; /* the socket may have lost it by now */
+	ev->port = port;
 	ev->since = b->since;
 	ev->reason = reason;
 	ev->exit_code = exit_code;
@@ -259,7 +292,8 @@ static __always_inline void released(struct sock *held)
 	if (BPF_CORE_READ(task, flags) & PF_EXITING)
 		reason = REASON_EXIT;
 	ends_probed((struct inet_sock *)sk, &e);
-	emit_release(b, &e, &o, reason, 0, BPF_CORE_READ(task, exit_code));
+	if (b->since || b->port)
+		emit_release(b, &e, &o, reason, 0, BPF_CORE_READ(task, exit_code));
 	if (b->listening || b->proto == IPPROTO_UDP)
 		port_freed(b);
 	bpf_map_delete_elem(&bound_by_sock, &key);
@@ -274,7 +308,8 @@ static __always_inline void released_unseen(struct tcp_sock *tp, const struct en
 
 	if (!b)
 		return;
-	emit_release(b, e, &nobody, REASON_UNKNOWN, 0, 0);
+	if (b->since || b->port)
+		emit_release(b, e, &nobody, REASON_UNKNOWN, 0, 0);
 	if (b->listening)
 		port_freed(b);
 	bpf_map_delete_elem(&bound_by_sock, &key);
@@ -301,6 +336,36 @@ static __always_inline void unlistened(struct tcp_sock *tp, const struct ends *e
 	emit_release(b, e, &o, REASON_SHUTDOWN, b->ephemeral ? 0 : FLAG_KEPT, 0);
 	if (b->ephemeral)
 		bpf_map_delete_elem(&bound_by_sock, &key);
+}
+
+/*
+ * connect() of a datagram socket returned. It gives a port to one that had none; AF_UNSPEC takes
+ * away one that the kernel had picked (__udp_disconnect).
+ */
+static __always_inline void dgram_connected(struct sock *sk)
+{
+	u64 key = (u64)sk;
+	struct request none = {};
+	struct bound *b;
+	struct owner o;
+	struct ends e;
+
+	if (inet_proto(sk) != IPPROTO_UDP)
+		return;
+	current_owner(&o);
+	if (self_tgid && o.tgid == self_tgid)
+		return;
+	ends_probed((struct inet_sock *)sk, &e);
+	e.netns = 0;
+	b = bpf_map_lookup_elem(&bound_by_sock, &key);
+	if (e.lport && (!b || !b->port) && addressed(&e)) {
+		e.netns = sock_netns(sk);
+		note_bound(sk, &e, IPPROTO_UDP, &none, &o);
+	} else if (!e.lport && b && b->port) {
+		emit_release(b, &e, &o, REASON_SHUTDOWN, 0, 0);
+		port_freed(b);
+		bpf_map_delete_elem(&bound_by_sock, &key);
+	}
 }
 
 #endif

@@ -188,6 +188,16 @@ static __always_inline void snapshot_port(struct seq_file *seq, struct task_stru
 		row_of_port(seq, sk, proto, state, &e, &o);
 }
 
+/* A connect() that was under way: how it ends is told like any other's. */
+static __always_inline void note_dial(struct sock *sk, const struct owner *o)
+{
+	struct verdict unknown = { ALL_BITS, 0 };
+	struct dial d = { .owner = *o, .verdict = unknown, .preexisting = 1 };
+	u64 key = (u64)sk;
+
+	bpf_map_update_elem(&dial_by_sock, &key, &d, BPF_NOEXIST); /* unless a hook was first */
+}
+
 /* Second pass: connections. */
 static __always_inline void snapshot_conn(struct seq_file *seq, struct task_struct *task,
 					  struct file *file)
@@ -201,7 +211,9 @@ static __always_inline void snapshot_conn(struct seq_file *seq, struct task_stru
 	if (!sk || proto != IPPROTO_TCP || !addressed(&e))
 		return;
 	state = BPF_CORE_READ(sk, __sk_common.skc_state);
-	if (state != TCP_CLOSE && state != TCP_LISTEN && state != TCP_SYN_SENT)
+	if (state == TCP_SYN_SENT)
+		note_dial(sk, &o);
+	else if (state != TCP_CLOSE && state != TCP_LISTEN)
 		row_of_conn(seq, sk, &e, &o);
 }
 

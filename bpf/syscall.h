@@ -7,7 +7,7 @@
 #include "udp.h"
 
 /* include/uapi/linux/io_uring.h */
-enum { IORING_OP_ACCEPT = 13, IORING_OP_BIND = 56, IORING_OP_LISTEN = 57 };
+enum { IORING_OP_ACCEPT = 13, IORING_OP_CONNECT = 16, IORING_OP_BIND = 56, IORING_OP_LISTEN = 57 };
 
 static __always_inline void tcp_destroyed(struct sock *sk)
 {
@@ -112,6 +112,30 @@ static __always_inline void kprobe_listen_ends(int ret)
 		listen_returned((struct sock *)call.sk, ret);
 }
 
+static __always_inline void kernel_dgram_connect(struct socket *sock, int ret)
+{
+	struct sock *sk = BPF_CORE_READ(sock, sk);
+
+	if (!ret && sk)
+		dgram_connected(sk);
+}
+
+static __always_inline void kprobe_dgram_ends(int ret)
+{
+	struct call call;
+
+	if (call_ends(&call))
+		kernel_dgram_connect((struct socket *)call.sk, ret);
+}
+
+static __always_inline void kernel_listen(struct socket *sock, int backlog)
+{
+	struct sock *sk = BPF_CORE_READ(sock, sk);
+
+	if (sk)
+		listen_again(sk, backlog);
+}
+
 static __always_inline void kprobe_connect_ends(int ret)
 {
 	struct call call;
@@ -157,10 +181,19 @@ static __always_inline void syscall_bind_ends(s64 ret)
 
 static __always_inline void syscall_listen_ends(s64 ret)
 {
+	struct sock *sk;
 	struct call call;
 
-	if (call_ends(&call) && call.sk)
+	if (!call_ends(&call))
+		return;
+	if (call.sk) {
 		listen_returned((struct sock *)call.sk, ret);
+		return;
+	}
+	sk = socket_of_fd(call.fd);
+	sk = sk ? inner_sock(sk) : NULL;
+	if (sk && !ret) /* it listens already */
+		listen_returned(sk, ret);
 }
 
 static __always_inline void syscall_connect_ends(s64 ret)
@@ -169,11 +202,15 @@ static __always_inline void syscall_connect_ends(s64 ret)
 	struct call call;
 	struct sock *sk;
 
-	if (!call_ends(&call) || !ret)
+	if (!call_ends(&call))
 		return;
 	sk = socket_of_fd(call.fd);
 	if (!sk)
 		return;
+	if (!ret) {
+		dgram_connected(sk);
+		return;
+	}
 	req.known = read_sockaddr(call.addr, true, &req.addr, &req.port);
 	connect_returned(sk, &req, ret);
 }
@@ -204,12 +241,17 @@ static __always_inline void uring_complete(struct io_kiocb *req, int res)
 		accepted_fd(res);
 		return;
 	}
-	if (op != IORING_OP_BIND && op != IORING_OP_LISTEN)
+	if (op != IORING_OP_BIND && op != IORING_OP_LISTEN && op != IORING_OP_CONNECT)
 		return;
 	socket = BPF_CORE_READ(req, file, private_data);
 	sk = BPF_CORE_READ(socket, sk);
 	if (!sk)
 		return;
+	if (op == IORING_OP_CONNECT) {
+		if (!res)
+			dgram_connected(sk);
+		return;
+	}
 	if (op == IORING_OP_BIND)
 		bind_returned(sk, &none, res);
 	else if (inner_sock(sk))

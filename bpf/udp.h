@@ -72,7 +72,7 @@ static __always_inline void datagram(struct sock *sk, const struct request *req)
 	if (self_tgid && o.tgid == self_tgid)
 		return;
 	b = bpf_map_lookup_elem(&bound_by_sock, &key);
-	id = b ? b->id : note_bound(sk, &e, IPPROTO_UDP, &none, &o);
+	id = b && b->port ? b->id : note_bound(sk, &e, IPPROTO_UDP, &none, &o);
 	default_source(&e);
 	peer_key.netns = e.netns;
 	peer_key.port = e.rport;
@@ -146,7 +146,11 @@ static __always_inline void flow_refused(struct sock *sk)
 	if (!f || !b || f->client_sock != b->id || f->refused)
 		return;
 	f->refused = 1;
-	if (!wanted(KIND_CONNECT, &t, true, f->verdict, judge_port(e.netns, e.rport, IPPROTO_UDP)))
+	struct verdict server = judge_port(e.netns, e.rport, IPPROTO_UDP);
+
+	/* As for its first datagram: a flow that was refused has no close record either. */
+	if (!wanted(KIND_CONNECT, &t, true, f->verdict, server) &&
+	    !wanted(KIND_CLOSE, &t, true, f->verdict, server))
 		return;
 	ev = reserve(sizeof(*ev), KIND_REFUSED, bpf_ktime_get_boot_ns());
 	if (!ev)

@@ -50,7 +50,7 @@ func (r *socket) bind(e *zerolog.Event) {
 	if r.Errno == 0 {
 		e.Bool("ephemeral", s.Ephemeral)
 		if s.RangeHigh != 0 {
-			e.Array("ephemeral_range", (*portRange)(&flow.EphemeralPorts{Low: s.RangeLow, High: s.RangeHigh}))
+			e.Array("ephemeral_range", (*pickedFrom)(s))
 			if r.HasPort {
 				e.Bool("in_ephemeral_range", s.RangeLow <= r.Port && r.Port <= s.RangeHigh)
 			}
@@ -125,6 +125,10 @@ func (p *ephemeralPorts) MarshalZerologObject(e *zerolog.Event) {
 		e.Array("top", (*portUsers)(&p.Top))
 	}
 }
+
+type pickedFrom flow.SockRecord
+
+func (s *pickedFrom) MarshalZerologArray(a *zerolog.Array) { a.Uint16(s.RangeLow).Uint16(s.RangeHigh) }
 
 type portRange flow.EphemeralPorts
 

@@ -537,7 +537,7 @@ var spoiledRecords = []struct {
 	{"udp flow with a handshake", "connect udp", "duration_ns", json.Number("1")},
 	{"preexisting connect with a handshake", "connect preexisting", "duration_ns", json.Number("1")},
 	{"preexisting bind with a request", "bind preexisting", "requested", map[string]any{"port": json.Number("0")}},
-	{"preexisting connect that failed", "connect preexisting", "outcome", "failure"},
+	{"failed connect without an errno", "connect preexisting", "outcome", "failure"},
 	{"self of a failure", "connect refused", "self", true},
 	{"bind without a port that asked for one", "bind without a port", "requested.port", json.Number("80")},
 	{"bind without a port by the kernel's choice", "bind without a port", "ephemeral", true},

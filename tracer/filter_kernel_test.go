@@ -262,7 +262,7 @@ func TestKernelExec(t *testing.T) {
 			t.Fatalf("%d records, want bind and release: %v", len(all), all)
 		}
 		pid, self := cmd.Process.Pid, unix.Getpid()
-		name := all[0].at("process.comm") // both were started as /proc/self/exe
+		name := all[0].at("process.executable.name") // it is the same program
 		wantRows(t, all[:1], []string{"process.pid", "process.parent_pid", "process.command_line", "process.ancestors"},
 			fmt.Sprintf("%d %d /proc/self/exe --password=x two words %v", pid, self, all[0].at("process.ancestors")))
 		if a := fmt.Sprint(all[0].at("process.ancestors")); !strings.HasPrefix(a, fmt.Sprintf("[map[executable:map[name:%s] pid:%d]", name, self)) {

@@ -101,7 +101,8 @@ type looptraceDial struct {
 		Match   uint8
 		Exclude uint8
 	}
-	QueueKnown  uint16
+	QueueKnown  uint8
+	Preexisting uint8
 	QueueLength uint32
 	QueueLimit  uint32
 	Pad         uint32
@@ -262,11 +263,14 @@ const (
 	looptraceProgCgSendmsg4     = "cg_sendmsg4"
 	looptraceProgCgSendmsg6     = "cg_sendmsg6"
 	looptraceProgCgSockRelease  = "cg_sock_release"
+	looptraceProgFeDgram        = "fe_dgram"
 	looptraceProgFeInet6Bind    = "fe_inet6_bind"
 	looptraceProgFeInetBind     = "fe_inet_bind"
 	looptraceProgFeInetRelease  = "fe_inet_release"
 	looptraceProgFeListen       = "fe_listen"
 	looptraceProgFeListen2      = "fe_listen_2"
+	looptraceProgFeRelisten     = "fe_relisten"
+	looptraceProgFeRelistenSk   = "fe_relisten_sk"
 	looptraceProgFeSockGraft    = "fe_sock_graft"
 	looptraceProgFeUdp6Sendmsg  = "fe_udp6_sendmsg"
 	looptraceProgFeUdpSendmsg   = "fe_udp_sendmsg"
@@ -276,15 +280,19 @@ const (
 	looptraceProgItHeld         = "it_held"
 	looptraceProgItPorts        = "it_ports"
 	looptraceProgItTcp          = "it_tcp"
+	looptraceProgKpDgram        = "kp_dgram"
 	looptraceProgKpInet6Bind    = "kp_inet6_bind"
 	looptraceProgKpInetBind     = "kp_inet_bind"
 	looptraceProgKpInetRelease  = "kp_inet_release"
 	looptraceProgKpListen       = "kp_listen"
+	looptraceProgKpRelisten     = "kp_relisten"
+	looptraceProgKpRelistenSk   = "kp_relisten_sk"
 	looptraceProgKpSockGraft    = "kp_sock_graft"
 	looptraceProgKpUdp6Sendmsg  = "kp_udp6_sendmsg"
 	looptraceProgKpUdpSendmsg   = "kp_udp_sendmsg"
 	looptraceProgKpV4Connect    = "kp_v4_connect"
 	looptraceProgKpV6Connect    = "kp_v6_connect"
+	looptraceProgKrDgram        = "kr_dgram"
 	looptraceProgKrInet6Bind    = "kr_inet6_bind"
 	looptraceProgKrInetBind     = "kr_inet_bind"
 	looptraceProgKrListen       = "kr_listen"
@@ -388,11 +396,14 @@ type looptraceProgramSpecs struct {
 	CgSendmsg4    *ebpf.ProgramSpec `ebpf:"cg_sendmsg4"`
 	CgSendmsg6    *ebpf.ProgramSpec `ebpf:"cg_sendmsg6"`
 	CgSockRelease *ebpf.ProgramSpec `ebpf:"cg_sock_release"`
+	FeDgram       *ebpf.ProgramSpec `ebpf:"fe_dgram"`
 	FeInet6Bind   *ebpf.ProgramSpec `ebpf:"fe_inet6_bind"`
 	FeInetBind    *ebpf.ProgramSpec `ebpf:"fe_inet_bind"`
 	FeInetRelease *ebpf.ProgramSpec `ebpf:"fe_inet_release"`
 	FeListen      *ebpf.ProgramSpec `ebpf:"fe_listen"`
 	FeListen2     *ebpf.ProgramSpec `ebpf:"fe_listen_2"`
+	FeRelisten    *ebpf.ProgramSpec `ebpf:"fe_relisten"`
+	FeRelistenSk  *ebpf.ProgramSpec `ebpf:"fe_relisten_sk"`
 	FeSockGraft   *ebpf.ProgramSpec `ebpf:"fe_sock_graft"`
 	FeUdp6Sendmsg *ebpf.ProgramSpec `ebpf:"fe_udp6_sendmsg"`
 	FeUdpSendmsg  *ebpf.ProgramSpec `ebpf:"fe_udp_sendmsg"`
@@ -402,15 +413,19 @@ type looptraceProgramSpecs struct {
 	ItHeld        *ebpf.ProgramSpec `ebpf:"it_held"`
 	ItPorts       *ebpf.ProgramSpec `ebpf:"it_ports"`
 	ItTcp         *ebpf.ProgramSpec `ebpf:"it_tcp"`
+	KpDgram       *ebpf.ProgramSpec `ebpf:"kp_dgram"`
 	KpInet6Bind   *ebpf.ProgramSpec `ebpf:"kp_inet6_bind"`
 	KpInetBind    *ebpf.ProgramSpec `ebpf:"kp_inet_bind"`
 	KpInetRelease *ebpf.ProgramSpec `ebpf:"kp_inet_release"`
 	KpListen      *ebpf.ProgramSpec `ebpf:"kp_listen"`
+	KpRelisten    *ebpf.ProgramSpec `ebpf:"kp_relisten"`
+	KpRelistenSk  *ebpf.ProgramSpec `ebpf:"kp_relisten_sk"`
 	KpSockGraft   *ebpf.ProgramSpec `ebpf:"kp_sock_graft"`
 	KpUdp6Sendmsg *ebpf.ProgramSpec `ebpf:"kp_udp6_sendmsg"`
 	KpUdpSendmsg  *ebpf.ProgramSpec `ebpf:"kp_udp_sendmsg"`
 	KpV4Connect   *ebpf.ProgramSpec `ebpf:"kp_v4_connect"`
 	KpV6Connect   *ebpf.ProgramSpec `ebpf:"kp_v6_connect"`
+	KrDgram       *ebpf.ProgramSpec `ebpf:"kr_dgram"`
 	KrInet6Bind   *ebpf.ProgramSpec `ebpf:"kr_inet6_bind"`
 	KrInetBind    *ebpf.ProgramSpec `ebpf:"kr_inet_bind"`
 	KrListen      *ebpf.ProgramSpec `ebpf:"kr_listen"`
@@ -589,11 +604,14 @@ type looptracePrograms struct {
 	CgSendmsg4    *ebpf.Program `ebpf:"cg_sendmsg4"`
 	CgSendmsg6    *ebpf.Program `ebpf:"cg_sendmsg6"`
 	CgSockRelease *ebpf.Program `ebpf:"cg_sock_release"`
+	FeDgram       *ebpf.Program `ebpf:"fe_dgram"`
 	FeInet6Bind   *ebpf.Program `ebpf:"fe_inet6_bind"`
 	FeInetBind    *ebpf.Program `ebpf:"fe_inet_bind"`
 	FeInetRelease *ebpf.Program `ebpf:"fe_inet_release"`
 	FeListen      *ebpf.Program `ebpf:"fe_listen"`
 	FeListen2     *ebpf.Program `ebpf:"fe_listen_2"`
+	FeRelisten    *ebpf.Program `ebpf:"fe_relisten"`
+	FeRelistenSk  *ebpf.Program `ebpf:"fe_relisten_sk"`
 	FeSockGraft   *ebpf.Program `ebpf:"fe_sock_graft"`
 	FeUdp6Sendmsg *ebpf.Program `ebpf:"fe_udp6_sendmsg"`
 	FeUdpSendmsg  *ebpf.Program `ebpf:"fe_udp_sendmsg"`
@@ -603,15 +621,19 @@ type looptracePrograms struct {
 	ItHeld        *ebpf.Program `ebpf:"it_held"`
 	ItPorts       *ebpf.Program `ebpf:"it_ports"`
 	ItTcp         *ebpf.Program `ebpf:"it_tcp"`
+	KpDgram       *ebpf.Program `ebpf:"kp_dgram"`
 	KpInet6Bind   *ebpf.Program `ebpf:"kp_inet6_bind"`
 	KpInetBind    *ebpf.Program `ebpf:"kp_inet_bind"`
 	KpInetRelease *ebpf.Program `ebpf:"kp_inet_release"`
 	KpListen      *ebpf.Program `ebpf:"kp_listen"`
+	KpRelisten    *ebpf.Program `ebpf:"kp_relisten"`
+	KpRelistenSk  *ebpf.Program `ebpf:"kp_relisten_sk"`
 	KpSockGraft   *ebpf.Program `ebpf:"kp_sock_graft"`
 	KpUdp6Sendmsg *ebpf.Program `ebpf:"kp_udp6_sendmsg"`
 	KpUdpSendmsg  *ebpf.Program `ebpf:"kp_udp_sendmsg"`
 	KpV4Connect   *ebpf.Program `ebpf:"kp_v4_connect"`
 	KpV6Connect   *ebpf.Program `ebpf:"kp_v6_connect"`
+	KrDgram       *ebpf.Program `ebpf:"kr_dgram"`
 	KrInet6Bind   *ebpf.Program `ebpf:"kr_inet6_bind"`
 	KrInetBind    *ebpf.Program `ebpf:"kr_inet_bind"`
 	KrListen      *ebpf.Program `ebpf:"kr_listen"`
@@ -643,11 +665,14 @@ func (p *looptracePrograms) Close() error {
 		p.CgSendmsg4,
 		p.CgSendmsg6,
 		p.CgSockRelease,
+		p.FeDgram,
 		p.FeInet6Bind,
 		p.FeInetBind,
 		p.FeInetRelease,
 		p.FeListen,
 		p.FeListen2,
+		p.FeRelisten,
+		p.FeRelistenSk,
 		p.FeSockGraft,
 		p.FeUdp6Sendmsg,
 		p.FeUdpSendmsg,
@@ -657,15 +682,19 @@ func (p *looptracePrograms) Close() error {
 		p.ItHeld,
 		p.ItPorts,
 		p.ItTcp,
+		p.KpDgram,
 		p.KpInet6Bind,
 		p.KpInetBind,
 		p.KpInetRelease,
 		p.KpListen,
+		p.KpRelisten,
+		p.KpRelistenSk,
 		p.KpSockGraft,
 		p.KpUdp6Sendmsg,
 		p.KpUdpSendmsg,
 		p.KpV4Connect,
 		p.KpV6Connect,
+		p.KrDgram,
 		p.KrInet6Bind,
 		p.KrInetBind,
 		p.KrListen,

@@ -35,6 +35,12 @@ var optional = map[string]string{
 	"fe_udp6_sendmsg": "IPv6 (kernel built without it, or as a module)",
 }
 
+// alternatives are the programs of which each kernel takes one or the other.
+var alternatives = map[string]bool{
+	"fe_listen": true, "fe_listen_2": true,
+	"fe_relisten": true, "fe_relisten_sk": true, "kp_relisten": true, "kp_relisten_sk": true,
+}
+
 // kernelTypes answers what the running kernel has, from its BTF.
 type kernelTypes struct{ spec *btf.Spec }
 
@@ -84,6 +90,10 @@ func (k *kernelTypes) fits(name string, spec *ebpf.ProgramSpec) bool {
 		return k.params("inet_csk_listen_start") == 1
 	case "fe_listen_2":
 		return k.params("inet_csk_listen_start") == 2
+	case "fe_relisten", "kp_relisten":
+		return k.params("__inet_listen_sk") < 0
+	case "fe_relisten_sk", "kp_relisten_sk":
+		return k.params("__inet_listen_sk") >= 0
 	case "tp_uring_cqe":
 		return k.tracepointParams("io_uring_complete") == 3
 	case "tp_uring_res":
@@ -115,7 +125,7 @@ func choose(spec *ebpf.CollectionSpec, form Form, kernel *kernelTypes) (missing 
 		delete(spec.Programs, name)
 		if what, ok := optional[name]; ok && !twin(name, kernel) {
 			missing = append(missing, what)
-		} else if !ok && !strings.HasPrefix(name, "fe_listen") {
+		} else if !ok && !alternatives[name] {
 			return nil, fmt.Errorf("%s: %w", prog.AttachTo, errAbsent)
 		}
 	}

@@ -21,8 +21,8 @@ const (
 	// armed is how long the reader waits, once it has asked the kernel to wake it, before it
 	// believes that the ring is empty: an event may have been under way while it asked.
 	armed = 20 * time.Millisecond
-	// idle is how often an idle reader looks for losses and steps of the clock.
-	idle = time.Second
+	// idle is how often an idle reader looks for losses, steps of the clock, and who holds what.
+	idle = 500 * time.Millisecond
 	// maxBatch bounds the records between two flushes, so that a flood does not delay lines.
 	maxBatch = 16384
 )
@@ -135,12 +135,18 @@ func (t *Tracer) settle() {
 	t.flush()
 }
 
-// look asks who holds what after a fork, off the reader's way: it takes milliseconds a thousand
-// sockets. One look at a time.
+// look is what the table of open files said, and how long that took.
+type look struct {
+	rows []flow.SockEvent
+	took time.Duration
+}
+
+// look asks who holds what, off the reader's way: it takes milliseconds a thousand sockets. One
+// look at a time.
 func (t *Tracer) look(now uint64) {
 	select {
-	case rows := <-t.looked:
-		t.table.Look(rows)
+	case l := <-t.looked:
+		t.table.Look(l.rows, l.took)
 		t.looking = false
 	default:
 	}
@@ -149,13 +155,15 @@ func (t *Tracer) look(now uint64) {
 	}
 	t.looking = true
 	go func() { // ends with the walk; finish waits for it
-		var rows []flow.SockEvent
+		var l look
+		began := time.Now()
 		_ = t.hooks.rows("it_ports", sockSize, func(row []byte) { // an error leaves what was known
 			if ev, err := sockEvent(row); err == nil {
-				rows = append(rows, *ev)
+				l.rows = append(l.rows, *ev)
 			}
 		})
-		t.looked <- rows
+		l.took = time.Since(began)
+		t.looked <- l
 	}()
 }
 

@@ -61,7 +61,7 @@ func (t *Tracer) readProcesses() error {
 func ancestors(p *flow.Process, all map[int]*flow.Process) []flow.Ancestor {
 	var list []flow.Ancestor
 	for up := all[int(p.ParentPID)]; up != nil && len(list) < 8; up = all[int(up.ParentPID)] {
-		list = append(list, flow.Ancestor{PID: up.PID, ExeName: up.Name()})
+		list = append(list, flow.Ancestor{PID: up.PID, ExeName: up.ExeName})
 	}
 	return list
 }

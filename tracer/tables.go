@@ -81,9 +81,9 @@ func (t *Tracer) ask(asked flow.Asked) *flow.Answer {
 }
 
 // inNetns runs f in a network namespace, if it can be entered: it has to be ours or one that a
-// process is in, and entering takes CAP_SYS_ADMIN (setns(2)).
+// process is in, and entering takes CAP_SYS_ADMIN (setns(2)). The goroutine may end up locked to its thread.
 func inNetns(asked flow.Asked, f func()) {
-	if netnsOf("self") == asked.Netns {
+	if netnsOf("thread-self") == asked.Netns {
 		f()
 		return
 	}
@@ -91,20 +91,23 @@ func inNetns(asked flow.Asked, f func()) {
 	if !ok {
 		return
 	}
-	done := make(chan struct{})
-	go func() { // ends with f; its thread, which is in another namespace now, ends with it
-		defer close(done)
-		runtime.LockOSThread()
-		ns, err := os.Open(path)
-		if err != nil {
-			return
-		}
+	runtime.LockOSThread()
+	home, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		runtime.UnlockOSThread()
+		return
+	}
+	defer home.Close()
+	if ns, err := os.Open(path); err == nil {
 		defer ns.Close()
 		if unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET) == nil && netnsOf("thread-self") == asked.Netns {
 			f()
 		}
-	}()
-	<-done
+	}
+	// A thread that cannot go back stays locked, and ends with this goroutine.
+	if unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil {
+		runtime.UnlockOSThread()
+	}
 }
 
 // netnsFile finds a process in the namespace: the one that asked, else any.

@@ -62,7 +62,7 @@ type Tracer struct {
 	ready    chan struct{}
 
 	looking bool // a look at the table of open files is under way
-	looked  chan []flow.SockEvent
+	looked  chan look
 
 	asking   bool // a walk through the kernel's tables is under way
 	answered chan []*flow.Answer
@@ -87,7 +87,7 @@ func New(cfg Config) (_ *Tracer, err error) {
 		told:      make(map[string]uint64),
 		lostSince: make(map[string]time.Time),
 		cgroups:   make(map[uint64]bool),
-		looked:    make(chan []flow.SockEvent, 1),
+		looked:    make(chan look, 1),
 		answered:  make(chan []*flow.Answer, 1),
 	}
 	t.hooks, err = openHooks(cfg.Hooks, func(spec *ebpf.CollectionSpec) error { return configure(spec, cfg) })

@@ -49,7 +49,13 @@ func (t *Table) connected(ev *ConnEvent) {
 	if early != nil && early.connected {
 		return // told twice
 	}
+	if ev.Proto == UDP && t.isReply(ev) {
+		return
+	}
 	c := t.newConn(ev)
+	if c.preexisting && c.client.Process.P != nil {
+		c.client.Process.Attribution = "snapshot"
+	}
 	c.connected, c.errno = true, ev.Error
 	c.portKnown, c.ephemeral = ev.Proto == TCP, ev.Flags&FlagEphemeral != 0
 	if early != nil {
@@ -72,6 +78,15 @@ func (t *Table) connected(ev *ConnEvent) {
 		}
 	}
 	t.emitConnect(c)
+}
+
+// isReply: a datagram that goes back between two sockets of a flow, by another address of the
+// server's, belongs to that flow.
+func (t *Table) isReply(ev *ConnEvent) bool {
+	from, to := t.socks[ev.ClientSock], t.socks[ev.ServerSock]
+	return from != nil && to != nil && slices.ContainsFunc(from.flows, func(c *conn) bool {
+		return c.clientSocket == to && c.serverSocket == from
+	})
 }
 
 // dialledAt is when the server was the server: as the handshake ended, or as one began that had no answer.

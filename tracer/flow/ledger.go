@@ -44,6 +44,7 @@ type sock struct {
 	listening   bool
 	ephemeral   bool
 	preexisting bool
+	untold      bool    // a connected UDP socket that was there before: it has no records
 	holders     []Actor // every process that holds it, oldest first, as of the last look
 	flows       []*conn // UDP
 }
@@ -189,9 +190,11 @@ func (t *Table) listened(ev *SockEvent) {
 	k.proc.Thread = ""
 	k.caller = k.proc
 	t.rehold(k, addHolder(k.holders, k.proc))
-	t.listens(k, ev.Time)
-	if ev.Since != 0 {
-		k.listenFrom = ev.Since
+	if !k.listening { // else only the backlog is new
+		t.listens(k, ev.Time)
+		if ev.Since != 0 {
+			k.listenFrom = ev.Since
+		}
 	}
 	if s.Exposed && k.ephemeral {
 		r.Level = Warn
@@ -221,6 +224,10 @@ func (t *Table) released(ev *SockEvent) {
 	if ev.Reason == ReasonExit {
 		s.Exit = exitOf(ev.ExitCode)
 	}
+	if !r.HasPort && k != nil && k.key.port == 0 {
+		t.forget(k)
+		return // bound, and never given a port
+	}
 	if k == nil {
 		if ev.Since != 0 {
 			s.Held = time.Duration(ev.Time - ev.Since)
@@ -239,7 +246,9 @@ func (t *Table) released(ev *SockEvent) {
 		return // shutdown() of a listener whose port was asked for: it is held on
 	}
 	t.forget(k)
-	t.emit(r)
+	if !k.untold {
+		t.emit(r)
+	}
 }
 
 // forget takes a socket out of the ledger.
@@ -268,7 +277,12 @@ func (t *Table) unlisten(k *sock, s *SockRecord, at uint64) {
 	if len(t.listening[k.key.port]) == 0 {
 		delete(t.listening, k.key.port)
 	}
-	d := departed{addr: k.addr, v6only: k.v6only, proc: k.proc, from: k.listenFrom, until: at, reason: s.Reason, exit: s.Exit}
+	last := k.proc
+	if s.Process.P != nil { // who held it last; how that ended is its end, not another's
+		last = s.Process
+		last.Thread = ""
+	}
+	d := departed{addr: k.addr, v6only: k.v6only, proc: last, from: k.listenFrom, until: at, reason: s.Reason, exit: s.Exit}
 	if !k.preexisting {
 		d.since = k.listenSince
 	}

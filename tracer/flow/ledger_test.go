@@ -451,6 +451,6 @@ func look(at uint64, rows ...SockEvent) step {
 		if !s.table.WantsLook(at * msec) {
 			s.text = append(s.text, "nobody wants a look")
 		}
-		s.table.Look(rows)
+		s.table.Look(rows, 0)
 	}
 }

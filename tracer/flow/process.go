@@ -7,12 +7,16 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // ticks is the unit in which /proc tells a start time (USER_HZ, 100 on amd64 and arm64).
 const ticks = uint64(10 * time.Millisecond)
 
 const maxAncestors = 8
+
+// maxCommandLine is the contract's cut of command_line, in bytes.
+const maxCommandLine = 1024
 
 // processes is the table of processes, by number; numbers are reused, so each may have several.
 type processes struct {
@@ -152,7 +156,7 @@ func (ps *processes) fork(ev *TaskEvent) {
 func (ps *processes) ancestors(parent *known) []Ancestor {
 	n := min(len(parent.Ancestors), maxAncestors-1)
 	list := make([]Ancestor, 0, n+1)
-	list = append(list, Ancestor{PID: parent.PID, ExeName: parent.Name()})
+	list = append(list, Ancestor{PID: parent.PID, ExeName: parent.ExeName})
 	return append(list, parent.Ancestors[:n]...)
 }
 
@@ -191,7 +195,12 @@ func (p *Process) SetArgs(argv []byte, rewrite func([]string) []string) {
 	if rewrite != nil {
 		args = rewrite(args)
 	}
-	p.CommandLine = strings.Join(args, " ")
+	line := strings.ToValidUTF8(strings.Join(args, " "), "\uFFFD") // what is written; it may be longer
+	for len(line) > maxCommandLine {
+		_, size := utf8.DecodeLastRuneInString(line)
+		line = line[:len(line)-size]
+	}
+	p.CommandLine = line
 }
 
 func (ps *processes) rename(ev *TaskEvent) {

@@ -566,7 +566,7 @@ func (w *world) look() {
 	at := w.now
 	w.tell(0, func(s *scene) {
 		if s.table.WantsLook(at) {
-			s.table.Look(rows)
+			s.table.Look(rows, 0)
 		}
 	}, "a look")
 }

@@ -36,6 +36,7 @@ func (t *Table) SnapshotSock(ev *SockEvent) {
 	if ev.Kind == KindListen {
 		t.listens(k, ev.Time)
 	}
+	k.untold = ev.Proto == UDP && ev.State == stateEstablished
 	if t.snapshot.rows == nil {
 		t.snapshot.rows = make(map[uint64]*SockEvent)
 	}
@@ -82,18 +83,36 @@ func (t *Table) forked(ev *TaskEvent) {
 	}
 }
 
-// WantsLook says, once, that the table of open files should be looked at now: who holds what may
-// have changed. Give the rows to Look.
+// WantsLook says that the table of open files should be looked at now: who holds what may have
+// changed. A fork is seen; a descriptor that is passed on, and one that is closed while others
+// hold the socket, are not: so the table is looked at twice a second while anything is held, unless
+// looks take long. Give the rows to Look.
 func (t *Table) WantsLook(now uint64) bool {
-	if t.lookAt == 0 || now < t.lookAt {
+	due := t.lookAt
+	if len(t.holding) > 0 {
+		if t.nextLook == 0 {
+			t.nextLook = now + lookEvery
+		}
+		if due == 0 || t.nextLook < due {
+			due = t.nextLook
+		}
+	}
+	if due == 0 || now < due {
 		return false
 	}
-	t.lookAt = 0
+	t.lookAt, t.lookedAt = 0, now
 	return true
 }
 
-// Look takes the rows of sockets that hold a port, one for each process that holds it.
-func (t *Table) Look(rows []SockEvent) {
+const (
+	lookEvery = uint64(500 * time.Millisecond) // the contract allows a second, and an idle reader sleeps as long
+	lookShare = 50                             // of the time at most one part in this goes into looks
+)
+
+// Look takes the rows of sockets that hold a port, one for each process that holds it, and how long
+// it took to get them.
+func (t *Table) Look(rows []SockEvent, took time.Duration) {
+	t.nextLook = t.lookedAt + max(lookEvery, lookShare*uint64(took))
 	found := make(map[*sock][]Actor)
 	for i := range rows {
 		k := t.socks[rows[i].ID]
@@ -194,7 +213,7 @@ func (t *Table) FinishSnapshot(write bool) {
 	if write {
 		for _, event := range []string{"listen", "bind"} {
 			for _, k := range t.snapshot.socks {
-				if k.listening == (event == "listen") {
+				if k.listening == (event == "listen") && !k.untold {
 					t.emitSnapshotSock(event, k)
 				}
 			}

@@ -21,8 +21,9 @@ const (
 
 // States of a TCP socket (include/net/tcp_states.h).
 const (
-	stateTimeWait = 6
-	stateClose    = 7
+	stateEstablished = 1
+	stateTimeWait    = 6
+	stateClose       = 7
 )
 
 var stateNames = [...]string{
@@ -86,8 +87,9 @@ func (a *Answer) Index() {
 
 // doubt is a failed call that waits for an answer: a bind or listen, or a connect.
 type doubt struct {
-	sock SockEvent
-	conn *conn
+	sock   SockEvent
+	holder *Holder // what the ledger held against it at that moment
+	conn   *conn
 }
 
 func (d *doubt) about() (netns, pid uint32, at uint64) {
@@ -157,7 +159,7 @@ func (t *Table) resolve(ready func(*doubt) bool) {
 			d.conn.answer = t.known(netns, at)
 			t.emitConnect(d.conn)
 		} else {
-			t.tellFailed(&d.sock, t.known(netns, at))
+			t.tellFailed(&d.sock, d.holder, t.known(netns, at))
 		}
 	}
 	clear(t.doubts[len(keep):])
@@ -257,7 +259,8 @@ func (t *Table) later(row *HeldRow, at uint64) bool {
 	if l := t.endOf(row); l != nil {
 		return !l.conn.preexisting && l.conn.ev.Time > at
 	}
-	return false
+	w := t.waitOf(row)
+	return row.rank() == 3 && w != nil && w.since > at
 }
 
 // ownerOf names who has the socket of a row open.

@@ -3,10 +3,12 @@
 package flow
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
 	"testing"
 	"time"
+	"unicode/utf8"
 )
 
 // held is a row of the kernel's tables; nobody: no process has it open.
@@ -44,7 +46,7 @@ func ask(at uint64) step {
 }
 
 const (
-	established = 1
+	established = stateEstablished
 	finWait2    = 5
 	ownPort     = FlagEphemeral // the kernel picked it
 	anyPeer     = "0.0.0.0:0"
@@ -182,6 +184,17 @@ func TestHolderFromTables(t *testing.T) {
 			},
 		},
 		{
+			name: "a holder that has gone when the answer comes",
+			cfg:  asks,
+			look: failures,
+			steps: []step{
+				tcp(7, cli, "127.0.0.1:80", "127.0.0.1:443").connect(110), drain, taken,
+				tcp(7, cli, "127.0.0.1:80", "127.0.0.1:443").close(121, nobody, closedBy(CloserClient)),
+				answer(122, held(8, nobody, stateTimeWait, "127.0.0.1:80", "127.0.0.1:443", 0).left(15_000)),
+			},
+			want: []string{"120ms #20 bind oth/30 127.0.0.1:80 holder={connection cli/20 127.0.0.1:80 since=110ms peer=127.0.0.1:443} errno=98"},
+		},
+		{
 			name: "a failed listen comes before what its socket does next",
 			cfg:  asks,
 			look: isSock,
@@ -282,4 +295,93 @@ func TestEphemeralPorts(t *testing.T) {
 			want: []string{"120ms #20 bind oth/30 127.0.0.1:? ports={40000-40007 in_use=7 p/100(snapshot)*1 p/101(snapshot)*1 p/102(snapshot)*1 p/103(snapshot)*1 p/104(snapshot)*1} errno=98"},
 		},
 	})
+}
+
+// TestReviewed: what a hostile reader of records found.
+func TestReviewed(t *testing.T) {
+	child := prog{11, 105, 1000, "kid"}
+	play(t, []scenario{
+		{
+			name: "how the last holder of a listener ended is its own end",
+			look: failures,
+			steps: []step{
+				serve(100, 1, srv, "127.0.0.1:80"), fork(srv, child), exit(110, child, 7<<8),
+				release(110, 1, child, "127.0.0.1:80", reason(ReasonExit, 7<<8)), tcp(7, srv, "127.0.0.1:40000", "127.0.0.1:80").refused(120),
+			},
+			want: []string{"120ms #7 connect srv/10 127.0.0.1:40000 > - 127.0.0.1:80 took=1ms last={kid/11 100ms-110ms exit exit=code 7} errno=111"},
+		},
+		{
+			name: "a bound socket that dialled is a connection",
+			look: failures,
+			steps: []step{
+				bind(100, 1, cli, "127.0.0.1:40000", asked("127.0.0.1:0")), tcp(7, cli, "127.0.0.1:40000", "127.0.0.1:80").connect(110), drain,
+				refusedBind(120, 20, oth, "127.0.0.1:40000"),
+			},
+			want: []string{"120ms #20 bind oth/30 127.0.0.1:40000 holder={connection cli/20 127.0.0.1:40000 since=110ms peer=127.0.0.1:80} errno=98"},
+		},
+		{
+			name: "the dead hold no connection",
+			look: failures,
+			steps: []step{
+				tcp(7, cli, "127.0.0.1:40000", "127.0.0.1:80").connect(110), drain, exit(115, cli, 0), refusedBind(120, 20, oth, "127.0.0.1:40000"),
+			},
+			want: []string{"120ms #20 bind oth/30 127.0.0.1:40000 holder={connection - 127.0.0.1:40000 since=110ms peer=127.0.0.1:80} errno=98"},
+		},
+		{
+			name: "a second listen() changes the backlog, and not since when it listens",
+			look: isSock,
+			steps: []step{
+				serve(100, 1, srv, "127.0.0.1:80"), listen(110, 1, srv, "127.0.0.1:80", backlog(7)), refusedBind(120, 20, oth, "127.0.0.1:80"),
+			},
+			want: []string{
+				"100ms #1 bind srv/10 127.0.0.1:80", "100ms #1 listen srv/10 127.0.0.1:80 backlog=0",
+				"110ms #1 listen srv/10 127.0.0.1:80 backlog=7",
+				"120ms #20 bind oth/30 127.0.0.1:80 holder={listener srv/10 127.0.0.1:80 since=100ms} errno=98",
+			},
+		},
+		{
+			name: "a reply by another address of the server's belongs to the flow",
+			look: isConn,
+			steps: []step{
+				bind(100, 1, srv, "0.0.0.0:53", udp), bind(101, 2, cli, "127.0.0.1:40000", udp),
+				datagrams(7, cli, 2, "127.0.0.1:40000", 1, "127.0.0.3:53").connect(110), drain,
+				datagrams(8, srv, 1, "127.0.0.1:53", 2, "127.0.0.1:40000").connect(111), drain,
+			},
+			want: []string{"110ms #7 connect cli/20 127.0.0.1:40000 > srv/10 127.0.0.3:53 took=0s udp"},
+		},
+		{
+			name: "a connect() that was under way when tracing began",
+			look: failures,
+			steps: []step{
+				tcp(7, cli, "127.0.0.1:40000", "127.0.0.1:80").connect(110, flags(FlagPreexisting), failed(etimedout), startedAt(0)),
+			},
+			want: []string{"110ms #7 connect cli/20(snapshot) 127.0.0.1:40000 > - 127.0.0.1:80 preexisting errno=110"},
+		},
+		{
+			name: "a connected UDP socket that was there has no records",
+			look: isSock,
+			steps: []step{
+				sockRow(KindBind, 100, 1, cli, "127.0.0.1:40000", udp, func(s *SockEvent, _ *ConnEvent) { s.State = established }),
+				sockRow(KindBind, 100, 2, srv, "127.0.0.1:53", udp), written, release(110, 1, cli, "127.0.0.1:40000", udp), release(111, 2, srv, "127.0.0.1:53", udp),
+			},
+			want: []string{
+				"100ms #2 bind srv/10(snapshot) 127.0.0.1:53 udp preexisting",
+				"111ms #2 release srv/10 127.0.0.1:53 reason=close udp preexisting",
+			},
+		},
+		{
+			name:  "a socket that never had a port releases none",
+			look:  isSock,
+			steps: []step{bind(100, 1, cli, "127.0.0.1:0"), release(110, 1, cli, "127.0.0.1:0")},
+			want:  []string{"100ms #1 bind cli/20 127.0.0.1:?"},
+		},
+	})
+}
+
+func TestCommandLineIsCut(t *testing.T) {
+	var p Process
+	p.SetArgs(append([]byte("a\x00"), bytes.Repeat([]byte{0xff, 'b'}, 600)...), nil)
+	if n := len(p.CommandLine); n > maxCommandLine || n < maxCommandLine-4 || !utf8.ValidString(p.CommandLine) {
+		t.Errorf("%d bytes, valid %v: want at most %d of UTF-8", n, utf8.ValidString(p.CommandLine), maxCommandLine)
+	}
 }

@@ -17,15 +17,18 @@ const maxTop = 5
 
 // failed tells of a bind or listen that failed: at once where it is plain why.
 func (t *Table) failed(ev *SockEvent) {
-	if ev.Error != eaddrinuse || t.plain(ev) {
-		t.tellFailed(ev, nil)
-		return
+	var h *Holder
+	var a *Answer
+	if ev.Error == eaddrinuse {
+		h = t.holderOf(ev)
+		if h == nil || !h.plain() {
+			a = t.known(ev.Netns, ev.Time)
+			if a == nil && t.wait(doubt{sock: *ev, holder: h}) {
+				return
+			}
+		}
 	}
-	a := t.known(ev.Netns, ev.Time)
-	if a == nil && t.wait(doubt{sock: *ev}) {
-		return
-	}
-	t.tellFailed(ev, a)
+	t.tellFailed(ev, h, a)
 }
 
 // wanted is the port that a failed bind or listen asked for, and the socket that it failed on.
@@ -36,19 +39,21 @@ func wanted(ev *SockEvent) (number uint16, self uint64) {
 	return ev.ReqPort, 0
 }
 
-// plain says whether the ledger alone knows the holder: a socket that has a record and no release.
-func (t *Table) plain(ev *SockEvent) bool {
+// holderOf asks the ledger.
+func (t *Table) holderOf(ev *SockEvent) *Holder {
 	number, self := wanted(ev)
 	if number == 0 {
-		return false
+		return nil
 	}
-	h := t.holder(ev, addrOf(ev.Addr), number, self)
-	return h != nil && (h.Kind == HolderListener || h.Kind == HolderBound)
+	return t.holder(ev, addrOf(ev.Addr), number, self)
 }
 
-// tellFailed writes the record of a bind or listen that failed, with what the kernel's tables said
-// of it, if they were asked.
-func (t *Table) tellFailed(ev *SockEvent, a *Answer) {
+// plain: a socket that has a record and no release is the holder without a doubt.
+func (h *Holder) plain() bool { return h.Kind == HolderListener || h.Kind == HolderBound }
+
+// tellFailed writes the record of a bind or listen that failed, with what the ledger knew as it
+// happened, and what the kernel's tables said of it since, if they were asked.
+func (t *Table) tellFailed(ev *SockEvent, known *Holder, a *Answer) {
 	event := "bind"
 	if ev.Kind == KindListen {
 		event = "listen"
@@ -69,8 +74,8 @@ func (t *Table) tellFailed(ev *SockEvent, a *Answer) {
 	case number == 0:
 		s.EphemeralPorts = t.ephemeralPorts(a, ev.Proto, netip.Addr{}, netip.AddrPort{})
 	default:
-		s.Holder = t.holder(ev, s.Address, number, self)
-		if a != nil && (s.Holder == nil || s.Holder.Kind == HolderConnection || s.Holder.Kind == HolderTimeWait) {
+		s.Holder = known
+		if a != nil && (known == nil || !known.plain()) {
 			if h := t.holderFrom(a, ev, s.Address, number, self); h != nil {
 				s.Holder = h
 			}
@@ -95,9 +100,11 @@ func (t *Table) holder(ev *SockEvent, addr netip.Addr, number uint16, self uint6
 		if k.listening {
 			return t.sockHolder(HolderListener, k, k.heldSince())
 		}
-		bound = k
+		if bound == nil || !p.connected(k) {
+			bound = k
+		}
 	}
-	if bound != nil {
+	if bound != nil && !p.connected(bound) {
 		return t.sockHolder(HolderBound, bound, bound.heldSince())
 	}
 	if h := t.connHolder(p, addr, v6only, ev.Time); h != nil {
@@ -133,6 +140,16 @@ func (t *Table) sockHolder(kind string, k *sock, since uint64) *Holder {
 	return h
 }
 
+// connected says whether a bound socket has dialled: then it is a connection that holds the port.
+func (p *port) connected(k *sock) bool {
+	for l := p.conns.first; l != nil; l = l.next {
+		if l == &l.conn.clientLink && l.conn.ev.Proto == k.key.proto && overlap(k.addr, true, l.conn.client.Address, true) {
+			return k.key.proto == TCP
+		}
+	}
+	return false
+}
+
 // heldSince is since when a socket holds its port as it does now.
 func (k *sock) heldSince() uint64 {
 	if k.listening {
@@ -158,6 +175,9 @@ func (t *Table) connHolder(p *port, addr netip.Addr, v6only bool, at uint64) *Ho
 			Peer: c.peerOf(l),
 		}
 		h.Process.Short, h.Process.Thread = false, ""
+		if h.Process.P != nil && !h.Process.P.Exited.IsZero() {
+			h.Process = Actor{} // whoever holds it now, it is not the dead
+		}
 		if !c.preexisting {
 			h.Since = t.wall(c.ev.Time)
 		}
