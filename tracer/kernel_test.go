@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -234,6 +235,7 @@ func startWith(t *testing.T, cfg Config, prepare func(*Tracer) error) *trace {
 // finish stops tracing and gives the records of this namespace. Each of them obeys the schema.
 func (tr *trace) finish() []record {
 	tr.t.Helper()
+	settle(tr.t)
 	tr.stop()
 	all := tr.rec.records(tr.t)
 	for _, r := range all {
@@ -242,6 +244,27 @@ func (tr *trace) finish() []record {
 		}
 	}
 	return ownRecords(tr.t, all)
+}
+
+// settle waits until no connection of this namespace is about to end: on a slow machine the last
+// acknowledgement may be with ksoftirqd when close() has long returned, and its record is not out.
+func settle(t *testing.T) {
+	t.Helper()
+	const finWait1, lastAck, closing = "04", "09", "0B" // include/net/tcp_states.h
+	for _, file := range []string{"/proc/self/net/tcp", "/proc/self/net/tcp6"} {
+		for ending := true; ending; {
+			text, err := os.ReadFile(file)
+			if err != nil && !errors.Is(err, os.ErrNotExist) { // no IPv6
+				t.Fatal(err)
+			}
+			ending = false
+			for line := range strings.Lines(string(text)) {
+				if f := strings.Fields(line); len(f) > 3 && slices.Contains([]string{finWait1, lastAck, closing}, f[3]) {
+					ending = true
+				}
+			}
+		}
+	}
 }
 
 // ownRecords leaves out what the rest of the host does meanwhile.
