@@ -5,6 +5,7 @@ package tracer
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -112,7 +113,7 @@ func (k *kernelTypes) fits(name string, spec *ebpf.ProgramSpec) bool {
 var errAbsent = errors.New("the kernel has no such function or tracepoint")
 
 // choose removes from the object every program that the form or this kernel does not use, and
-// lists what is lost by that.
+// lists what is lost by that, each thing once and in order.
 func choose(spec *ebpf.CollectionSpec, form Form, kernel *kernelTypes) (missing []string, err error) {
 	for name, prog := range spec.Programs {
 		if !belongs(name, form) {
@@ -129,7 +130,8 @@ func choose(spec *ebpf.CollectionSpec, form Form, kernel *kernelTypes) (missing 
 			return nil, fmt.Errorf("%s: %w", prog.AttachTo, errAbsent)
 		}
 	}
-	return missing, nil
+	slices.Sort(missing)
+	return slices.Compact(missing), nil
 }
 
 // twin says whether the program of the same hook for other kernels fits this one.
