@@ -43,6 +43,10 @@ build: ## build build/looptrace
 test: ## run all tests: built as you are, run as root
 	$(GO) test -count=1 -timeout 20m $(TEST_EXEC) ./...
 
+.PHONY: test-kernels
+test-kernels: ## run the kernel tests on the kernels of .ci/kernels/list, emulated (KERNELS="amd64-6.1 …", RUN=PATTERN)
+	RUN='$(RUN)' .ci/kernels/run $(KERNELS)
+
 .PHONY: generate
 generate: ## compile the kernel side, for both architectures (needs clang-14, llvm-14, libbpf-dev)
 	$(GO) generate ./tracer
@@ -57,7 +61,8 @@ lint: $(TOOLS)/golangci-lint ## vet, golangci-lint with gofumpt, clang-format, s
 	$(GO) vet ./...
 	$(TOOLS)/golangci-lint run
 	clang-format-14 --dry-run --Werror $(C_FILES)
-	shellcheck .ci/run
+	$(GO) vet ./.ci/kernels/report
+	shellcheck .ci/run .ci/kernels/{run,boot,fetch,init}
 
 .PHONY: race
 race: ## test the packages without a kernel under them with the race detector (needs a C compiler)

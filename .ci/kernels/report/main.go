@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Report merges what the guests' tests said into one table, and fails unless all of it passed.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+var forms = []string{"fentry", "kprobe", "tracepoint"}
+
+// kernel is one line of the list, and what became of it.
+type kernel struct {
+	name, arch, version string
+
+	demanded []string
+	tests    map[string]*tally // by form, "" for tests that are of none
+	failed   []string          // names of tests
+	output   map[string][]string
+	code     string // of the guest
+}
+
+// tally counts tests that have no subtests.
+type tally struct{ passed, failed, skipped int }
+
+func (t *tally) of() int { return t.passed + t.failed + t.skipped }
+
+func main() {
+	list := flag.String("list", ".ci/kernels/list", "the list of kernels")
+	results := flag.String("results", "", "the folder with NAME.json, NAME.version and NAME.code")
+	document := flag.String("o", "", "write the table to this file too")
+	some := flag.Bool("some", false, "only some tests ran: a form may have none")
+	flag.Parse()
+	all, err := read(*list, *results, flag.Args())
+	if err == nil {
+		err = report(all, *document, *some)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "report:", err)
+		os.Exit(1)
+	}
+}
+
+// read gives the kernels that have these names.
+func read(list, results string, names []string) ([]*kernel, error) {
+	text, err := os.ReadFile(list)
+	if err != nil {
+		return nil, err
+	}
+	var all []*kernel
+	for line := range strings.Lines(string(text)) {
+		f := strings.Fields(line)
+		if len(f) != 5 || !slices.Contains(names, f[0]) {
+			continue
+		}
+		k := &kernel{name: f[0], arch: f[1], demanded: strings.Split(f[4], ","), tests: map[string]*tally{}, output: map[string][]string{}}
+		if err := k.read(filepath.Join(results, k.name)); err != nil {
+			return nil, fmt.Errorf("%s: %w", k.name, err)
+		}
+		all = append(all, k)
+	}
+	if len(all) != len(names) {
+		return nil, fmt.Errorf("%d of %d kernels are in %s", len(all), len(names), list)
+	}
+	return all, nil
+}
+
+func (k *kernel) read(path string) error {
+	version, err := os.ReadFile(path + ".version")
+	if err != nil {
+		return err
+	}
+	code, err := os.ReadFile(path + ".code")
+	if err != nil {
+		return err
+	}
+	k.version, k.code = strings.TrimSpace(string(version)), strings.TrimSpace(string(code))
+	f, err := os.Open(path + ".json")
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return k.count(f)
+}
+
+// event is a line of go test -json (cmd/test2json).
+type event struct{ Action, Package, Test, Output string }
+
+func (k *kernel) count(r io.Reader) error {
+	ended := map[string]string{}
+	var names []string
+	for in := json.NewDecoder(bufio.NewReader(r)); ; {
+		var e event
+		if err := in.Decode(&e); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return err
+		}
+		name := e.Package + "/" + e.Test
+		switch e.Action {
+		case "run":
+			names = append(names, name)
+			ended[name] = "fail" // one that never ends
+		case "pass", "fail", "skip":
+			if e.Test != "" {
+				ended[name] = e.Action
+			}
+		case "output":
+			k.output[name] = append(k.output[name], e.Output)
+		}
+	}
+	for _, name := range names {
+		if ended[name] == "fail" {
+			k.failed = append(k.failed, name)
+		}
+		if slices.ContainsFunc(names, func(other string) bool { return strings.HasPrefix(other, name+"/") }) {
+			continue
+		}
+		form := formOf(name)
+		if k.tests[form] == nil {
+			k.tests[form] = &tally{}
+		}
+		switch t := k.tests[form]; ended[name] {
+		case "pass":
+			t.passed++
+		case "skip":
+			t.skipped++
+		default:
+			t.failed++
+		}
+	}
+	return nil
+}
+
+// formOf gives the hook form that a test is of: a part of its name.
+func formOf(name string) string {
+	for part := range strings.SplitSeq(name, "/") {
+		if slices.Contains(forms, part) {
+			return part
+		}
+	}
+	return ""
+}
+
+// report writes the table and what failed, and fails if anything did.
+func report(all []*kernel, document string, some bool) error {
+	fmt.Print(table(all))
+	var problems int
+	for _, k := range all {
+		for _, line := range k.problems(some) {
+			fmt.Println(k.name + ": " + line)
+			problems++
+		}
+	}
+	if document != "" {
+		if err := os.WriteFile(document, []byte(preface+table(all)), 0o644); err != nil {
+			return err
+		}
+	}
+	if problems > 0 {
+		return fmt.Errorf("%d problems", problems)
+	}
+	return nil
+}
+
+const preface = `# Kernels
+
+Written by ` + "`make test-kernels`" + `, which boots these kernels in an emulator and runs the kernel tests in
+them with every hook form that must work there: passed / run. A dash is a form that this kernel does
+not have. The last column has the tests that pick a form themselves: the command line's, and doctor's.
+
+`
+
+func table(all []*kernel) string {
+	var b strings.Builder
+	b.WriteString("| kernel | arch | " + strings.Join(forms, " | ") + " | any |\n| --- | --- | --- | --- | --- | --- |\n")
+	for _, k := range all {
+		fmt.Fprintf(&b, "| %s | %s |", k.version, k.arch)
+		for _, form := range append(slices.Clone(forms), "") {
+			cell := "–"
+			if t := k.tests[form]; t != nil {
+				cell = fmt.Sprintf("%d / %d", t.passed, t.of())
+			} else if form == "" || slices.Contains(k.demanded, form) {
+				cell = "0 / 0"
+			}
+			b.WriteString(" " + cell + " |")
+		}
+		b.WriteString("\n")
+	}
+	return b.String()
+}
+
+// problems says why a kernel is not supported: a test that failed, or one that did not run.
+func (k *kernel) problems(some bool) []string {
+	var list []string
+	for _, name := range k.failed {
+		list = append(list, "FAIL "+name+"\n"+strings.Join(k.output[name], ""))
+	}
+	for _, form := range append([]string{""}, k.demanded...) {
+		if t := k.tests[form]; !some && (t == nil || t.of() == 0) {
+			list = append(list, fmt.Sprintf("no test ran with hook form %q", form))
+		}
+	}
+	if k.code != "0" {
+		list = append(list, "the guest's exit code was "+k.code)
+	}
+	return list
+}
