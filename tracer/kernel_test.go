@@ -251,20 +251,20 @@ func (tr *trace) finish() []record {
 func settle(t *testing.T) {
 	t.Helper()
 	const finWait1, lastAck, closing = "04", "09", "0B" // include/net/tcp_states.h
-	for _, file := range []string{"/proc/self/net/tcp", "/proc/self/net/tcp6"} {
-		for ending := true; ending; {
+	eventually(t, "connections that end", func() bool {
+		for _, file := range []string{"/proc/self/net/tcp", "/proc/self/net/tcp6"} {
 			text, err := os.ReadFile(file)
 			if err != nil && !errors.Is(err, os.ErrNotExist) { // no IPv6
 				t.Fatal(err)
 			}
-			ending = false
 			for line := range strings.Lines(string(text)) {
 				if f := strings.Fields(line); len(f) > 3 && slices.Contains([]string{finWait1, lastAck, closing}, f[3]) {
-					ending = true
+					return false
 				}
 			}
 		}
-	}
+		return true
+	})
 }
 
 // ownRecords leaves out what the rest of the host does meanwhile.
