@@ -8,8 +8,11 @@
 
 static __always_inline void process_exec(struct task_struct *task)
 {
-	struct exec_event *e = reserve(sizeof(*e), KIND_EXEC, bpf_ktime_get_boot_ns());
+	struct exec_event *e;
 
+	if (!tgid_of(task))
+		return;
+	e = reserve(sizeof(*e), KIND_EXEC, bpf_ktime_get_boot_ns());
 	if (!e)
 		return;
 	fill_task(&e->t, task);
@@ -21,18 +24,18 @@ static __always_inline void process_exec(struct task_struct *task)
 
 static __always_inline void process_fork(struct task_struct *child)
 {
-	u32 tgid = BPF_CORE_READ(child, tgid);
+	u32 tgid = tgid_of(child);
 	struct task_event *t;
 
-	if (tgid != BPF_CORE_READ(child, pid))
-		return; /* a thread */
+	if (!tgid || BPF_CORE_READ(child, tgid) != BPF_CORE_READ(child, pid))
+		return; /* nobody that is seen from here, or a thread */
 	t = reserve(sizeof(*t), KIND_FORK, bpf_ktime_get_boot_ns());
 	if (t) {
 		fill_task(t, child);
 		submit(t);
 	}
 	if (process_bits & BY_TREE) {
-		u32 parent = bpf_get_current_pid_tgid() >> 32, one = 1;
+		u32 parent = tgid_of((void *)bpf_get_current_task()), one = 1;
 
 		if (bpf_map_lookup_elem(&tree, &parent))
 			bpf_map_update_elem(&tree, &tgid, &one, BPF_ANY);
@@ -44,7 +47,7 @@ static __always_inline void process_exit(struct task_struct *task)
 {
 	struct task_event *t;
 
-	if (BPF_CORE_READ(task, signal, live.counter))
+	if (BPF_CORE_READ(task, signal, live.counter) || !tgid_of(task))
 		return;
 	t = reserve(sizeof(*t), KIND_EXIT, bpf_ktime_get_boot_ns());
 	if (t) {
@@ -57,7 +60,7 @@ static __always_inline void process_rename(struct task_struct *task, const char 
 {
 	struct task_event *t;
 
-	if (BPF_CORE_READ(task, tgid) != BPF_CORE_READ(task, pid))
+	if (BPF_CORE_READ(task, tgid) != BPF_CORE_READ(task, pid) || !tgid_of(task))
 		return; /* a thread's name is not the program's */
 	t = reserve(sizeof(*t), KIND_RENAME, bpf_ktime_get_boot_ns());
 	if (!t)

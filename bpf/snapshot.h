@@ -37,7 +37,7 @@ static __always_inline struct scratch *take_scratch(void)
 static __always_inline void owner_of(struct owner *o, struct task_struct *task)
 {
 	__builtin_memset(o, 0, sizeof(*o));
-	o->tgid = BPF_CORE_READ(task, tgid);
+	o->tgid = tgid_of(task);
 	o->start = BPF_CORE_READ(task, group_leader, start_boottime);
 	o->uid = BPF_CORE_READ(task, cred, uid.val);
 }
@@ -160,7 +160,7 @@ static __always_inline struct sock *socket_of_file(struct task_struct *task, str
 	sk = BPF_CORE_READ(socket, sk);
 	sk = sk ? inner_sock(sk) : NULL;
 	*proto = sk ? inet_proto(sk) : 0;
-	if (!*proto || BPF_CORE_READ(task, tgid) == self_tgid)
+	if (!*proto || tgid_of(task) == self_tgid)
 		return NULL;
 	ends_probed((struct inet_sock *)sk, e);
 	e->netns = sock_netns(sk);

@@ -12,6 +12,30 @@
 #define CGROUP_DEPTH 12 /* kubepods in a nested container manager needs 9 */
 #define NAME_BYTES 256 /* NAME_MAX and its NUL */
 
+#define PIDNS_DEPTH 8 /* of 32 that the kernel allows; in a deeper one nobody has a name */
+
+const volatile u32 pidns; /* inode number of the tracer's pid namespace; 0: the initial one */
+
+/* The number of a process as the tracer's pid namespace sees it; 0 where that does not. */
+static __always_inline u32 tgid_of(struct task_struct *task)
+{
+	struct pid *pid;
+	u32 level;
+
+	if (!pidns)
+		return BPF_CORE_READ(task, tgid);
+	pid = BPF_CORE_READ(task, group_leader, thread_pid);
+	level = BPF_CORE_READ(pid, level);
+	for (u32 i = 1; i <= PIDNS_DEPTH && i <= level; i++) {
+		struct upid *up = (void *)pid + bpf_core_field_offset(struct pid, numbers) +
+				  i * bpf_core_type_size(struct upid);
+
+		if (BPF_CORE_READ(up, ns, ns.inum) == pidns)
+			return BPF_CORE_READ(up, nr);
+	}
+	return 0;
+}
+
 /*
  * The current task as the actor. Call this only in a context that the actor itself entered
  * (a system call, or io_uring's worker, which shares the tgid since 5.12). A kernel thread is
@@ -26,10 +50,10 @@ static __always_inline void current_owner(struct owner *o)
 	__builtin_memset(o, 0, sizeof(*o));
 	if (BPF_CORE_READ(task, flags) & PF_KTHREAD)
 		return;
-	o->tgid = id >> 32;
+	o->tgid = tgid_of(task);
 	o->uid = (u32)bpf_get_current_uid_gid();
 	o->start = BPF_CORE_READ(task, group_leader, start_boottime);
-	if (o->tgid != (u32)id)
+	if (id >> 32 != (u32)id)
 		bpf_get_current_comm(o->thread, sizeof(o->thread));
 }
 
@@ -145,10 +169,10 @@ static __always_inline void fill_task(struct task_event *t, struct task_struct *
 {
 	struct task_struct *parent = BPF_CORE_READ(task, real_parent);
 
-	t->task.tgid = BPF_CORE_READ(task, tgid);
+	t->task.tgid = tgid_of(task);
 	t->task.start = BPF_CORE_READ(task, group_leader, start_boottime);
 	t->task.uid = BPF_CORE_READ(task, cred, uid.val);
-	t->parent_tgid = BPF_CORE_READ(parent, tgid);
+	t->parent_tgid = tgid_of(parent);
 	t->parent_start = BPF_CORE_READ(parent, group_leader, start_boottime);
 	t->exit_code = BPF_CORE_READ(task, exit_code);
 	BPF_CORE_READ_STR_INTO(&t->comm, task, group_leader, comm);

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 
@@ -79,7 +81,8 @@ func openForm(form Form, configure func(*ebpf.CollectionSpec) error) (_ *hooks, 
 	}
 	// State changes last: nothing is folded before every owner is known.
 	for _, last := range []bool{false, true} {
-		for name, prog := range spec.Programs {
+		for _, name := range slices.Sorted(maps.Keys(spec.Programs)) { // in order: what fails first is told
+			prog := spec.Programs[name]
 			if strings.HasPrefix(name, "it_") || strings.HasPrefix(name, "tp_state") != last {
 				continue
 			}

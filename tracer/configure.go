@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 
 	"github.com/looptrace/looptrace/tracer/flow"
 )
@@ -29,6 +30,7 @@ func configure(spec *ebpf.CollectionSpec, cfg Config) error {
 	f := cfg.Filter
 	s := setter{spec: spec}
 	s.set("self_tgid", uint32(os.Getpid()))
+	s.set("pidns", pidNamespace())
 	s.set("any_local", f.Local)
 	s.set("only_failed", f.Failed)
 	s.set("want_kinds", wantKinds(f.Events))
@@ -57,6 +59,18 @@ func configure(spec *ebpf.CollectionSpec, cfg Config) error {
 	s.set("process_bits", match)
 	s.set("exclude_bits", exclude)
 	return s.err
+}
+
+// initialPIDNamespace is PROC_PID_INIT_INO of include/linux/proc_ns.h.
+const initialPIDNamespace = 0xEFFFFFFC
+
+// pidNamespace gives the inode number of this process's pid namespace, 0 for the initial one.
+func pidNamespace() uint32 {
+	var st unix.Stat_t
+	if unix.Stat("/proc/self/ns/pid", &st) != nil || st.Ino == initialPIDNamespace {
+		return 0
+	}
+	return uint32(st.Ino)
 }
 
 // setter sets constants of the object and keeps the first error.

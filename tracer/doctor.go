@@ -36,7 +36,7 @@ type Check struct {
 	Detail string
 	Hint   string // what to do about it
 
-	needed bool // nothing works without
+	advice bool // tracing works without: less is known
 }
 
 // Diagnose checks the host and tries each form in full: it loads and attaches, and detaches again.
@@ -75,7 +75,7 @@ func hostChecks() []Check {
 }
 
 func checkKernel(release string) Check {
-	c := Check{Name: "kernel", Detail: release, OK: true, needed: true}
+	c := Check{Name: "kernel", Detail: release, OK: true}
 	var major, minor int
 	if _, err := fmt.Sscanf(c.Detail, "%d.%d", &major, &minor); err == nil && (major < 5 || major == 5 && minor < 8) {
 		c.OK = false
@@ -91,7 +91,7 @@ func exists(path string) bool {
 }
 
 func checkBTF() Check {
-	c := Check{Name: "BTF", OK: true, Detail: "/sys/kernel/btf/vmlinux", needed: true}
+	c := Check{Name: "BTF", OK: true, Detail: "/sys/kernel/btf/vmlinux"}
 	if !exists(c.Detail) {
 		c.OK = false
 		c.Detail = "missing: no /sys/kernel/btf/vmlinux"
@@ -102,32 +102,35 @@ func checkBTF() Check {
 
 // capability is a privilege that looptrace needs, and what for.
 type capability struct {
-	bit  int
-	name string
-	why  string
+	bit    int
+	name   string
+	why    string
+	admin  bool // CAP_SYS_ADMIN stands in for it (capabilities(7))
+	advice bool
 }
 
-// CAP_SYS_ADMIN stands in for the first two (capabilities(7)).
 var capabilities = []capability{
-	{unix.CAP_BPF, "CAP_BPF", "to load programs and make maps"},
-	{unix.CAP_PERFMON, "CAP_PERFMON", "to attach them to tracepoints and functions"},
-	{unix.CAP_NET_ADMIN, "CAP_NET_ADMIN", "for cgroup programs (tracepoint form)"},
-	{unix.CAP_SYS_PTRACE, "CAP_SYS_PTRACE", "to read the executables of other users' processes"},
-	{unix.CAP_DAC_READ_SEARCH, "CAP_DAC_READ_SEARCH", "to read tracefs (tracepoint form)"},
+	{bit: unix.CAP_BPF, name: "CAP_BPF", why: "to load programs and make maps", admin: true},
+	{bit: unix.CAP_PERFMON, name: "CAP_PERFMON", why: "to attach them to tracepoints and functions", admin: true},
+	{bit: unix.CAP_NET_ADMIN, name: "CAP_NET_ADMIN", why: "for cgroup programs (tracepoint form)", admin: true},
+	{bit: unix.CAP_DAC_READ_SEARCH, name: "CAP_DAC_READ_SEARCH", why: "to read tracefs (tracepoint form)"},
+	{bit: unix.CAP_SYS_PTRACE, name: "CAP_SYS_PTRACE", why: "to name the executables of other users' processes that ran before", advice: true},
+	{bit: unix.CAP_SYS_ADMIN, name: "CAP_SYS_ADMIN", why: "to enter other network namespaces, for the holders of their ports", advice: true},
 }
 
 func checkCapabilities() []Check {
 	mask, err := effective()
+	nested := inUserNamespace()
 	var checks []Check
-	for i, want := range capabilities {
-		has := mask&(1<<want.bit) != 0
-		if i < 3 && mask&(1<<unix.CAP_SYS_ADMIN) != 0 {
-			has = true
-		}
-		c := Check{Name: want.name, OK: has, Detail: "held, " + want.why, needed: i < 2}
+	for _, want := range capabilities {
+		has := mask&(1<<want.bit) != 0 || want.admin && mask&(1<<unix.CAP_SYS_ADMIN) != 0
+		c := Check{Name: want.name, OK: has && !nested, Detail: "held, " + want.why, advice: want.advice}
 		switch {
 		case err != nil:
 			c.Detail = err.Error()
+		case nested:
+			c.Detail = "not held in the initial user namespace, needed " + want.why
+			c.Hint = "run as root of the host, outside of the user namespace (a rootless container is one)"
 		case !has:
 			c.Detail = "missing, needed " + want.why
 			c.Hint = "run as root: sudo looptrace"
@@ -135,6 +138,13 @@ func checkCapabilities() []Check {
 		checks = append(checks, c)
 	}
 	return checks
+}
+
+// inUserNamespace: capabilities held there are none to bpf(2). The initial one maps every number to
+// itself (user_namespaces(7)).
+func inUserNamespace() bool {
+	words := strings.Fields(firstLine("/proc/self/uid_map"))
+	return len(words) == 3 && (words[0] != "0" || words[1] != "0" || words[2] != "4294967295")
 }
 
 // effective reads the effective capabilities of this process (proc_pid_status(5)).
@@ -167,7 +177,7 @@ func checkParanoid() Check {
 func checkLockdown() Check {
 	c := Check{Name: "lockdown", OK: true, Detail: "none"}
 	if raw := firstLine("/sys/kernel/security/lockdown"); strings.Contains(raw, "[confidentiality]") {
-		c.OK, c.needed = false, true
+		c.OK = false
 		c.Detail = "confidentiality: the kernel lets nobody read its memory"
 		c.Hint = "boot with lockdown=integrity or without"
 	} else if raw != "" {
@@ -184,10 +194,15 @@ func checkFiles(fstype, config string) Check {
 	defer f.Close()
 	dir, err := f.find(fstype)
 	switch {
+	case errors.Is(err, unix.EPERM):
+		return Check{
+			Name: fstype, Detail: "not mounted, which looptrace would do with CAP_SYS_ADMIN (needed by the tracepoint form)",
+			Hint: "mount " + fstype + ", or run as root: sudo looptrace",
+		}
 	case err != nil:
 		return Check{
 			Name: fstype, Detail: fmt.Sprintf("not mounted, and cannot be: %v (needed by the tracepoint form)", err),
-			Hint: "mount " + fstype + ", or run as root on a kernel with " + config,
+			Hint: "mount " + fstype + ", on a kernel with " + config,
 		}
 	case len(f.mounts) > 0:
 		return Check{Name: fstype, OK: true, Detail: "not mounted: looptrace mounts it for itself"}

@@ -10,7 +10,7 @@ import (
 // UnavailableError: looptrace cannot run here, for want of a privilege or of something in the
 // kernel. Its text is one line that names what is missing.
 type UnavailableError struct {
-	missing []Check // the failed checks: what nothing works without, else what some form wants
+	missing []Check // the failed checks
 	cause   error
 }
 
@@ -48,18 +48,10 @@ func unavailable(cause error) error {
 		return nil
 	}
 	e := &UnavailableError{cause: cause}
-	var useful []Check
 	for _, c := range hostChecks() {
-		switch {
-		case c.OK:
-		case c.needed:
+		if !c.OK && !c.advice {
 			e.missing = append(e.missing, c)
-		default:
-			useful = append(useful, c)
 		}
-	}
-	if len(e.missing) == 0 {
-		e.missing = useful
 	}
 	return e
 }

@@ -338,6 +338,7 @@ const (
 	looptraceVarNotPorts        = "not_ports"
 	looptraceVarNotUsers        = "not_users"
 	looptraceVarOnlyFailed      = "only_failed"
+	looptraceVarPidns           = "pidns"
 	looptraceVarPids            = "pids"
 	looptraceVarPorts           = "ports"
 	looptraceVarProcessBits     = "process_bits"
@@ -495,6 +496,7 @@ type looptraceVariableSpecs struct {
 	NotPorts     *ebpf.VariableSpec `ebpf:"not_ports"`
 	NotUsers     *ebpf.VariableSpec `ebpf:"not_users"`
 	OnlyFailed   *ebpf.VariableSpec `ebpf:"only_failed"`
+	Pidns        *ebpf.VariableSpec `ebpf:"pidns"`
 	Pids         *ebpf.VariableSpec `ebpf:"pids"`
 	Ports        *ebpf.VariableSpec `ebpf:"ports"`
 	ProcessBits  *ebpf.VariableSpec `ebpf:"process_bits"`
@@ -584,6 +586,7 @@ type looptraceVariables struct {
 	NotPorts     *ebpf.Variable `ebpf:"not_ports"`
 	NotUsers     *ebpf.Variable `ebpf:"not_users"`
 	OnlyFailed   *ebpf.Variable `ebpf:"only_failed"`
+	Pidns        *ebpf.Variable `ebpf:"pidns"`
 	Pids         *ebpf.Variable `ebpf:"pids"`
 	Ports        *ebpf.Variable `ebpf:"ports"`
 	ProcessBits  *ebpf.Variable `ebpf:"process_bits"`

@@ -11,6 +11,14 @@ import (
 // places names the slots of the map `counters`, in the order of `enum counter` in bpf/event.h.
 var places = [...]string{"ring buffer", "connection table", "connect table", "socket table", "call table", "flow table", "port table"}
 
+// namesFrom are the places where a loss may be of an event that names a process.
+var namesFrom = map[string]bool{
+	places[0]: true, unread: true,
+	"program tp_exec": true, "program tp_fork": true, "program tp_rename": true,
+}
+
+const unread = "records that could not be read"
+
 // reportLost writes a lost record for each place that lost something since the last look.
 func (t *Tracer) reportLost() {
 	for i, place := range places {
@@ -35,7 +43,7 @@ func (t *Tracer) reportLost() {
 	for place, n := range t.table.TakeLost() {
 		t.tellLost(place, t.told[place]+n)
 	}
-	t.tellLost("records that could not be read", t.undecoded)
+	t.tellLost(unread, t.undecoded)
 }
 
 // tellLost writes what a counter gained. Nothing is summed away: each gain is a record.
@@ -50,6 +58,9 @@ func (t *Tracer) tellLost(place string, sum uint64) {
 		since = t.clock.zero.Add(time.Duration(t.began))
 	}
 	t.told[place], t.lostSince[place] = sum, now
+	if namesFrom[place] {
+		t.table.Suspect()
+	}
 	t.lost.Add(gain)
 	t.table.Housekeep(&flow.Record{Event: "lost", Time: now, Level: flow.Warn, Lost: &flow.LostRecord{Count: gain, Where: place, Since: since}})
 }

@@ -26,6 +26,7 @@ type processes struct {
 	exited []*known // oldest first
 	users  map[uint32]string
 	count  int
+	era    int // counts losses of events that names come from
 }
 
 // known is a process and, behind it, earlier ones of the same number.
@@ -33,6 +34,8 @@ type known struct {
 	Process
 	rough bool // Start is only known to a tick: /proc told it
 	gone  bool // out of the table
+	own   bool // its names are its own: an exec event or /proc told them, not its parent's image
+	era   int  // when its names were last known to be right
 	prev  *known
 }
 
@@ -74,6 +77,7 @@ func (ps *processes) find(id ProcessID) *Process {
 	if k == nil {
 		k = ps.discover(id)
 	}
+	ps.recheck(k)
 	if k.UID != id.UID || k.Owner == "" {
 		k.UID, k.Owner = id.UID, ps.user(id.UID)
 	}
@@ -92,7 +96,28 @@ func (ps *processes) discover(id ProcessID) *known {
 	return ps.insert(&known{Process: Process{ProcessID: id, Created: ps.wall(id.Start)}})
 }
 
+// recheck reads a process again whose exec or renaming may have been lost. Of one that is gone by
+// now, and that no event named, nobody knows what it was.
+func (ps *processes) recheck(k *known) {
+	if k.era == ps.era {
+		return
+	}
+	k.era = ps.era
+	var p *Process
+	if ps.cfg.Process != nil && k.Exited.IsZero() {
+		p = ps.cfg.Process(k.PID)
+	}
+	switch {
+	case p != nil && p.Start/ticks == k.Start/ticks:
+		k.Comm, k.ExeName, k.ExePath, k.CommandLine = p.Comm, p.ExeName, p.ExePath, p.CommandLine
+		k.Container, k.Unit, k.own = p.Container, p.Unit, true
+	case !k.own:
+		k.Comm, k.ExeName, k.ExePath, k.CommandLine, k.execComm = "", "", "", "", ""
+	}
+}
+
 func (ps *processes) insert(k *known) *known {
+	k.era = ps.era
 	k.prev = ps.byPID[k.PID]
 	if k.prev != nil && k.prev.Exited.IsZero() { // its number is another's: its exit was lost
 		ps.retire(k.prev, k.Created)
@@ -116,7 +141,7 @@ func (ps *processes) add(p *Process) {
 			return // and its start may be known better than /proc says it
 		}
 	}
-	k := ps.insert(&known{Process: *p, rough: true})
+	k := ps.insert(&known{Process: *p, rough: true, own: true})
 	k.Created = ps.wall(p.Start)
 	k.Owner = ps.user(p.UID)
 }
@@ -140,6 +165,7 @@ func (ps *processes) fork(ev *TaskEvent) {
 	}
 	child := &known{Process: Process{ProcessID: ev.Task}}
 	if parent := ps.lookup(ev.ParentPID, ev.ParentStart); parent != nil {
+		ps.recheck(parent)
 		child.Process = parent.Process
 		child.ProcessID = ev.Task
 		child.Exit, child.Exited = Exit{}, time.Time{}
@@ -174,6 +200,7 @@ func (ps *processes) exec(ev *ExecEvent) {
 	k.UID, k.Owner = ev.Task.UID, ps.user(ev.Task.UID)
 	k.Comm = cString(ev.Comm[:])
 	k.execComm = k.Comm
+	k.own, k.era = true, ps.era
 	k.SetArgs(ev.Args, ps.cfg.Args)
 	k.SetPath(ev.Path)
 	if ev.Cgroup != "" {

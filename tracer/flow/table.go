@@ -189,6 +189,10 @@ func (t *Table) ObserveExec(ev *ExecEvent) {
 // AddProcess tells of a process that was there before tracing began.
 func (t *Table) AddProcess(p *Process) { t.procs.add(p) }
 
+// Suspect says that events were lost which names of processes come from: from now on, who acts is
+// read again first.
+func (t *Table) Suspect() { t.procs.era++ }
+
 // Plant makes a process the root of the tree that Filter.Tree asks for: its descendants belong too.
 func (t *Table) Plant(pid uint32) { t.procs.plant(pid) }
 

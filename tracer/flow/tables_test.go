@@ -297,6 +297,8 @@ func TestEphemeralPorts(t *testing.T) {
 	})
 }
 
+func suspect(s *scene) { s.table.Suspect() }
+
 // TestReviewed: what a hostile reader of records found.
 func TestReviewed(t *testing.T) {
 	child := prog{11, 105, 1000, "kid"}
@@ -368,6 +370,23 @@ func TestReviewed(t *testing.T) {
 				"100ms #2 bind srv/10(snapshot) 127.0.0.1:53 udp preexisting",
 				"111ms #2 release srv/10 127.0.0.1:53 reason=close udp preexisting",
 			},
+		},
+		{
+			name: "a lost exec: whoever runs is read again",
+			cfg:  Config{Process: func(pid uint32) *Process { return fromProc(prog{pid, 105, 1000, "real"}, 0) }},
+			look: isSock,
+			steps: []step{
+				fork(srv, child), bind(110, 1, child.as(""), "127.0.0.1:80"), suspect, bind(120, 2, child.as(""), "127.0.0.1:81"),
+			},
+			want: []string{"110ms #1 bind kid/11 127.0.0.1:80", "120ms #2 bind real/11 127.0.0.1:81"},
+		},
+		{
+			name: "a lost exec of one that is gone: nobody knows what it was",
+			look: isSock,
+			steps: []step{
+				fork(srv, child), suspect, bind(120, 2, child.as(""), "127.0.0.1:81"), bind(121, 3, srv, "127.0.0.1:82"),
+			},
+			want: []string{"120ms #2 bind /11 127.0.0.1:81", "121ms #3 bind srv/10 127.0.0.1:82"},
 		},
 		{
 			name:  "a socket that never had a port releases none",
