@@ -22,7 +22,7 @@ const (
 
 const (
 	shortCommandLine = 128 // enough to tell two runs of one program apart
-	shortHolders     = 16
+	shortHolders     = 40
 	shortestText     = 20 // of a byte that JSON has to escape, 6 are written
 	shortestList     = 2
 )
