@@ -49,6 +49,7 @@ func (t *Table) connected(ev *ConnEvent) {
 	if early != nil && early.connected {
 		return // told twice
 	}
+	t.dialled = true
 	if ev.Proto == UDP && t.isReply(ev) {
 		return
 	}

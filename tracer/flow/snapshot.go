@@ -90,29 +90,37 @@ func (t *Table) forked(ev *TaskEvent) {
 func (t *Table) WantsLook(now uint64) bool {
 	due := t.lookAt
 	if len(t.holding) > 0 {
-		if t.nextLook == 0 {
-			t.nextLook = now + lookEvery
+		if t.lookedAt == 0 {
+			t.lookedAt = now
 		}
-		if due == 0 || t.nextLook < due {
-			due = t.nextLook
+		share := idleShare
+		if t.dialled {
+			share = lookShare
+		}
+		next := t.lookedAt + max(lookEvery, share*uint64(t.lookTook))
+		if due == 0 || next < due {
+			due = next
 		}
 	}
 	if due == 0 || now < due {
 		return false
 	}
-	t.lookAt, t.lookedAt = 0, now
+	t.lookAt, t.lookedAt, t.dialled = 0, now, false
 	return true
 }
 
 const (
 	lookEvery = uint64(500 * time.Millisecond) // the contract allows a second, and an idle reader sleeps as long
-	lookShare = 50                             // of the time at most one part in this goes into looks
+	// Of the time, at most one part in these goes into looks: while there are connections whose
+	// server is to be named, and else.
+	lookShare = uint64(50)
+	idleShare = uint64(2000)
 )
 
 // Look takes the rows of sockets that hold a port, one for each process that holds it, and how long
 // it took to get them.
 func (t *Table) Look(rows []SockEvent, took time.Duration) {
-	t.nextLook = t.lookedAt + max(lookEvery, lookShare*uint64(took))
+	t.lookTook = took
 	found := make(map[*sock][]Actor)
 	for i := range rows {
 		k := t.socks[rows[i].ID]

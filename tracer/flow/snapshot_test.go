@@ -226,10 +226,10 @@ func TestLook(t *testing.T) {
 			look: isConn,
 			steps: []step{
 				wants(99), serve(100, 1, srv, "127.0.0.1:80"), wants(149), fork(srv, child), wants(child.start + 199), wants(child.start + 200),
-				wants(648), wants(649), look(649, row(1, srv, "127.0.0.1:80")), wants(1148), wants(1149),
+				wants(849), look(850, row(1, srv, "127.0.0.1:80")), wants(1349), wants(1350),
 				release(5001, 1, srv, "127.0.0.1:80"), fork(srv, second), wants(9000),
 			},
-			want: []string{"no", "no", "no", "yes", "no", "yes", "no", "yes", "no"},
+			want: []string{"no", "no", "no", "yes", "no", "no", "yes", "no"},
 		},
 		{
 			name: "who called listen() holds it with others",

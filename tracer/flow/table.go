@@ -51,8 +51,9 @@ type Table struct {
 	holding   map[*Process]int // sockets of the ledger that a process holds
 	lookAt    uint64           // when the table of open files is due, after a fork; 0: it is not
 	lookedAt  uint64           // when it was looked at last
-	nextLook  uint64           // when it is due without a fork
-	doubts    []doubt          // failures that wait for an answer, oldest first
+	lookTook  time.Duration
+	dialled   bool    // there were connections since
+	doubts    []doubt // failures that wait for an answer, oldest first
 	answers   map[uint32]*Answer
 	askedAt   uint64
 	lost      map[string]uint64
