@@ -87,6 +87,8 @@ static __always_inline void client_established(struct tcp_sock *tp, const struct
 		id_of(&c.client, &d->owner);
 		c.client_verdict = d->verdict;
 		c.preexisting = d->preexisting;
+		if (summarize)
+			__builtin_memcpy(c.client_program, d->program, THREAD_NAME);
 	}
 	if (e->lport == e->rport && e->local.d[0] == e->remote.d[0] &&
 	    e->local.d[1] == e->remote.d[1]) {
@@ -97,7 +99,8 @@ static __always_inline void client_established(struct tcp_sock *tp, const struct
 	}
 	if (bpf_map_update_elem(&conn_by_tuple, &t, &c, BPF_ANY))
 		count_loss(LOST_CONNS);
-	if (ours(&c) || !wanted(KIND_CONNECT, &t, false, c.client_verdict, c.server_verdict))
+	if (summarize || ours(&c) ||
+	    !wanted(KIND_CONNECT, &t, false, c.client_verdict, c.server_verdict))
 		return;
 	ev = reserve(sizeof(*ev), KIND_CONNECT, now);
 	if (!ev)
@@ -160,6 +163,27 @@ static __always_inline enum end end_of(struct conn *c, u64 sk)
 	return END_NONE;
 }
 
+/* Both ends may come here at once: who deletes the entry counts the connection. */
+static __always_inline void tally_conn(struct tuple *t, struct conn *c, u64 now)
+{
+	struct tally_key key = { .port = c->server_port };
+	struct process_id client = c->client, server = c->server;
+	struct ended end = {
+		.client = &client,
+		.server = &server,
+		.started = c->started ? c->started : c->established,
+		.handshake = c->started ? c->established - c->started : 0,
+		.c2s = c->c2s_bytes,
+		.s2c = c->s2c_bytes,
+		.now = now,
+	};
+
+	__builtin_memcpy(key.client, c->client_program, THREAD_NAME);
+	__builtin_memcpy(key.server, c->server_program, THREAD_NAME);
+	if (!bpf_map_delete_elem(&conn_by_tuple, t))
+		add_tally(&key, &end);
+}
+
 /*
  * Ends the connection once both sockets have left it. A child that died in the accept queue can
  * still be accepted, so it counts as left only when it was accepted or is destroyed.
@@ -174,6 +198,10 @@ static __always_inline void finish_if_over(struct tuple *t, struct conn *c, u64 
 		return;
 	if (ours(c) || !wanted(KIND_CLOSE, t, false, c->client_verdict, c->server_verdict)) {
 		bpf_map_delete_elem(&conn_by_tuple, t);
+		return;
+	}
+	if (summarize) {
+		tally_conn(t, c, now);
 		return;
 	}
 	/* Checked once and at once: verifiers before 6.2 forget that a reservation is not NULL. */
@@ -364,7 +392,8 @@ static __always_inline void tell_accept(const struct conn *c, const struct tuple
 {
 	struct conn_event *ev;
 
-	if (ours(c) || !wanted(KIND_ACCEPT, t, false, c->client_verdict, c->server_verdict))
+	if (summarize || ours(c) ||
+	    !wanted(KIND_ACCEPT, t, false, c->client_verdict, c->server_verdict))
 		return;
 	ev = reserve(sizeof(*ev), KIND_ACCEPT, now);
 	if (!ev)
@@ -403,6 +432,8 @@ static __always_inline void accepted(struct sock *held)
 	current_owner(&o);
 	id_of(&c->server, &o);
 	c->server_verdict = judge_current(&o);
+	if (summarize)
+		program_of(c->server_program, (void *)bpf_get_current_task());
 	c->accepted = 1;
 	if (c->dying)
 		bpf_map_delete_elem(&dying_by_sock, &c->server_sk);

@@ -6,6 +6,7 @@
 #include "emit.h"
 #include "filter.h"
 #include "port.h"
+#include "tally.h"
 
 /* asm-generic/errno.h */
 #define EPERM 1
@@ -55,6 +56,8 @@ static __always_inline void dial_start(struct tcp_sock *tp, const struct ends *e
 	current_owner(&d.owner);
 	d.started = bpf_ktime_get_boot_ns();
 	d.verdict = judge_current(&d.owner);
+	if (summarize)
+		program_of(d.program, (void *)bpf_get_current_task());
 	if (bpf_map_update_elem(&dial_by_sock, &sk, &d, BPF_ANY))
 		count_loss(LOST_DIALING);
 }
@@ -99,6 +102,24 @@ static __always_inline void put_queue(struct conn_event *ev, const struct dial *
 	ev->queue_limit = d->queue_limit;
 }
 
+static __always_inline void tally_failure(const struct ends *e, const struct dial *d, s32 error,
+					  u64 now)
+{
+	struct tally_key key = { .error = error, .port = e->rport };
+	struct process_id client = {}, nobody = {};
+	struct ended end = { .client = &client, .server = &nobody, .started = now, .now = now };
+
+	if (d) {
+		id_of(&client, &d->owner);
+		__builtin_memcpy(key.client, d->program, THREAD_NAME);
+		if (d->started) {
+			end.started = d->started;
+			end.handshake = now - d->started;
+		}
+	}
+	add_tally(&key, &end);
+}
+
 /* A connect() that ended without a connection. `d` may be NULL: its start was not seen. */
 static __always_inline void dial_failed(struct sock *sk, const struct ends *e, const struct dial *d,
 					s32 error, u32 retransmits)
@@ -114,6 +135,10 @@ static __always_inline void dial_failed(struct sock *sk, const struct ends *e, c
 		return;
 	if (self_tgid && d && d->owner.tgid == self_tgid)
 		return;
+	if (summarize) {
+		tally_failure(e, d, error, now);
+		return;
+	}
 	ev = reserve(sizeof(*ev), KIND_CONNECT, now);
 	if (!ev)
 		return;
@@ -183,6 +208,8 @@ static __always_inline void connect_returned(struct sock *held, const struct req
 		return;
 	current_owner(&d.owner);
 	d.verdict = judge_current(&d.owner);
+	if (summarize)
+		program_of(d.program, (void *)bpf_get_current_task());
 	/* `started` stays 0: no SYN was sent. */
 	dial_failed(sk, &e, &d, -ret, 0);
 }

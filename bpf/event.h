@@ -155,6 +155,33 @@ struct held_row {
 	u32 state;
 };
 
+/* What --summary counts by. Programs by their name: processes come and go by the thousand. */
+struct tally_key {
+	char client[THREAD_NAME];
+	char server[THREAD_NAME]; /* empty: nobody accepted */
+	s32 error;
+	u16 port;
+	u16 pad;
+};
+
+#define TALLY_SHIFT 10 /* the first slot ends at about 1 us */
+#define TALLY_POWERS 24
+#define TALLY_SLOTS (TALLY_POWERS * 4)
+
+struct tally {
+	u64 count;
+	u64 c2s_bytes;
+	u64 s2c_bytes;
+	u64 longest; /* handshake, ns */
+	u64 first; /* CLOCK_BOOTTIME: the first began, the last ended */
+	u64 last;
+	struct process_id client; /* one of them */
+	struct process_id server;
+	u32 many_clients; /* 1: there were others */
+	u32 many_servers;
+	u32 slots[TALLY_SLOTS]; /* handshakes by duration: slot_of */
+};
+
 /* Places of loss and other counts, one slot each in the map `counters`. */
 enum counter {
 	LOST_RING = 0, /* the ring was full */
@@ -164,7 +191,8 @@ enum counter {
 	LOST_CALLS = 4,
 	LOST_FLOWS = 5,
 	LOST_PORTS = 6,
-	COUNTERS = 7,
+	LOST_TALLIES = 7,
+	COUNTERS = 8,
 };
 
 _Static_assert(sizeof(struct owner) == 32, "wire");
@@ -173,5 +201,7 @@ _Static_assert(sizeof(struct sock_event) == 128, "wire");
 _Static_assert(sizeof(struct conn_event) == 168, "wire");
 _Static_assert(sizeof(struct task_event) == 64, "wire");
 _Static_assert(sizeof(struct held_row) == 112, "wire");
+_Static_assert(sizeof(struct tally_key) == 40, "wire");
+_Static_assert(sizeof(struct tally) == 472, "wire");
 
 #endif

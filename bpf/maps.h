@@ -33,6 +33,7 @@ struct dial {
 	u32 queue_length;
 	u32 queue_limit;
 	u32 pad;
+	char program[THREAD_NAME]; /* --summary: the client's */
 };
 
 /* A connection: both sockets, both owners. */
@@ -64,6 +65,8 @@ struct conn {
 	u8 ipv6;
 	u8 dying; /* `dying_by_sock` has an entry of this connection */
 	u8 pad[2];
+	char client_program[THREAD_NAME]; /* --summary */
+	char server_program[THREAD_NAME];
 	u64 barrier; /* only ever added to: orders the two *_left bytes */
 };
 

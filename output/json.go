@@ -66,6 +66,8 @@ func (j *JSON) encode(r, whole *flow.Record) {
 	case r.Conn != nil:
 		e.EmbedObject((*traffic)(r))
 		e.EmbedObject((*connection)(r))
+	case r.Summary != nil:
+		e.EmbedObject((*summary)(r))
 	case r.Start != nil:
 		e.EmbedObject((*start)(r.Start))
 		e.Int("pid", r.Start.PID)
@@ -116,12 +118,7 @@ type traffic flow.Record
 func (t *traffic) MarshalZerologObject(e *zerolog.Event) {
 	var id [13]byte // 2^64 in base 36
 	e.Bytes("id", strconv.AppendUint(id[:0], t.ID, 36))
-	if t.Errno == 0 {
-		e.Str("outcome", "success")
-	} else {
-		e.Str("outcome", "failure")
-		e.Object("error", (*failure)(t))
-	}
+	addResult(e, (*flow.Record)(t))
 	e.Object("network", (*network)(t))
 	if t.HasPort {
 		e.Uint16("port", t.Port)
@@ -130,6 +127,15 @@ func (t *traffic) MarshalZerologObject(e *zerolog.Event) {
 	if t.Preexisting {
 		e.Bool("preexisting", true)
 	}
+}
+
+func addResult(e *zerolog.Event, r *flow.Record) {
+	if r.Errno == 0 {
+		e.Str("outcome", "success")
+		return
+	}
+	e.Str("outcome", "failure")
+	e.Object("error", (*failure)(r))
 }
 
 type failure flow.Record
@@ -142,16 +148,19 @@ func (f *failure) MarshalZerologObject(e *zerolog.Event) {
 type network flow.Record
 
 func (n *network) MarshalZerologObject(e *zerolog.Event) {
-	if n.Proto == flow.UDP {
-		e.Str("transport", "udp")
-	} else {
-		e.Str("transport", "tcp")
-	}
+	e.Str("transport", transportName(n.Proto))
 	if n.IPv6 {
 		e.Str("type", "ipv6")
 	} else {
 		e.Str("type", "ipv4")
 	}
+}
+
+func transportName(proto uint16) string {
+	if proto == flow.UDP {
+		return "udp"
+	}
+	return "tcp"
 }
 
 type start flow.StartRecord

@@ -15,6 +15,9 @@ func (w *words) message(dst []byte, r *flow.Record) []byte {
 	case r.Conn != nil:
 		w.connHead(r)
 		w.sep = headSep(r)
+	case r.Summary != nil:
+		w.summaryHead(r)
+		w.sep = headSep(r)
 	case r.Start != nil:
 		w.str("looptrace ")
 		w.foreign(r.Start.Version)

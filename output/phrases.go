@@ -22,6 +22,9 @@ func (w *words) details(r *flow.Record) {
 		w.before(r)
 		w.failure(r)
 		w.connDetails(r)
+	case r.Summary != nil:
+		w.failure(r)
+		w.summaryDetails(r.Summary)
 	case r.Start != nil:
 		w.startDetails(r.Start)
 	case r.Lost != nil:

@@ -335,6 +335,18 @@ func sampleHostile() []sample {
 func sampleHousekeeping() []sample {
 	const boot = "3f2c1b0a-9d8e-4c7b-a6f5-0123456789ab"
 	return []sample{
+		{"summary", &flow.Record{Event: "summary", Proto: flow.TCP, Port: 5432, HasPort: true, Summary: &flow.SummaryRecord{
+			Client: flow.Program{Comm: "web", ExeName: "web"}, Server: flow.Program{Comm: "postgres", ExeName: "postgres", P: sampleServer().P},
+			Count: 1200, HasBytes: true, C2S: 78_000, S2C: 1_230_000,
+			Handshake: flow.Handshake{P50: 50 * time.Microsecond, P90: 90 * time.Microsecond, P99: 120 * time.Microsecond, Max: 1_031 * time.Millisecond},
+			First:     sampleTime, Last: sampleTime.Add(time.Second),
+		}}},
+		{"summary of refusals", fail(&flow.Record{Event: "summary", Proto: flow.TCP, Port: 5433, HasPort: true, Summary: &flow.SummaryRecord{
+			Client: flow.Program{Comm: "web"}, Count: 1, First: sampleTime, Last: sampleTime,
+		}}, syscall.ECONNREFUSED)},
+		{"summary of flows", &flow.Record{Event: "summary", Proto: flow.UDP, Port: 53, HasPort: true, Summary: &flow.SummaryRecord{
+			Client: flow.Program{Comm: "dig"}, Server: flow.Program{Comm: "unbound"}, Count: 3, First: sampleTime, Last: sampleTime,
+		}}},
 		{"start", &flow.Record{Event: "start", Start: &flow.StartRecord{PID: samplePID, Hooks: "fentry", Kernel: "6.12.48-amd64", Version: "1.0.0", Host: "box", BootID: boot}}},
 		{"start, filters", &flow.Record{Event: "start", Start: &flow.StartRecord{
 			PID:   samplePID,

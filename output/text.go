@@ -71,6 +71,11 @@ func (w *words) line(r *flow.Record) {
 		w.pad(who, whoWidth)
 		w.address(" → ", r)
 		w.lineServer(r.Conn)
+	case r.Summary != nil:
+		w.countedEnd(&r.Summary.Client)
+		w.pad(who, whoWidth)
+		w.str(" → ")
+		w.summaryServer(r)
 	case r.Start != nil:
 		w.str("looptrace ")
 		w.foreign(r.Start.Version)

@@ -34,9 +34,13 @@ func configure(spec *ebpf.CollectionSpec, cfg Config) error {
 	s.set("any_local", f.Local)
 	s.set("only_failed", f.Failed)
 	s.set("want_kinds", wantKinds(f.Events))
+	if cfg.Summary > 0 {
+		s.set("want_kinds", ^uint32(0)) // they are counted, and choose no events
+	}
 	s.set("want_tcp", flag(wantsProto(f.Protos, flow.TCP)))
 	s.set("want_udp", flag(wantsProto(f.Protos, flow.UDP)))
-	setList(&s, "ports", f.Ports.Include)
+	s.set("summarize", cfg.Summary > 0)
+	setList(&s, "ports", portsOf(f))
 	setList(&s, "not_ports", f.Ports.Exclude)
 	setList(&s, "netns_list", f.Netns.Include)
 	setList(&s, "not_netns_list", f.Netns.Exclude)
@@ -59,6 +63,22 @@ func configure(spec *ebpf.CollectionSpec, cfg Config) error {
 	s.set("process_bits", match)
 	s.set("exclude_bits", exclude)
 	return s.err
+}
+
+// portsOf gives the ports that records may be of, where the filter says: those of targets too, if
+// each has one.
+func portsOf(f flow.Filter) []uint16 {
+	if len(f.Ports.Include) > 0 || len(f.Targets) == 0 {
+		return f.Ports.Include
+	}
+	var ports []uint16
+	for _, target := range f.Targets {
+		if target.Port == 0 {
+			return nil
+		}
+		ports = append(ports, target.Port)
+	}
+	return ports
 }
 
 // initialPIDNamespace is PROC_PID_INIT_INO of include/linux/proc_ns.h.

@@ -71,19 +71,21 @@ type looptraceConn struct {
 		Match   uint8
 		Exclude uint8
 	}
-	Self        uint8
-	Closer      uint8
-	ClientLeft  uint8
-	ServerLeft  uint8
-	Accepted    uint8
-	ServerGone  uint8
-	Reset       uint8
-	Preexisting uint8
-	Ipv6        uint8
-	Dying       uint8
-	Pad         [2]uint8
-	_           [4]byte
-	Barrier     uint64
+	Self          uint8
+	Closer        uint8
+	ClientLeft    uint8
+	ServerLeft    uint8
+	Accepted      uint8
+	ServerGone    uint8
+	Reset         uint8
+	Preexisting   uint8
+	Ipv6          uint8
+	Dying         uint8
+	Pad           [2]uint8
+	ClientProgram [16]int8
+	ServerProgram [16]int8
+	_             [4]byte
+	Barrier       uint64
 }
 
 type looptraceDial struct {
@@ -106,6 +108,7 @@ type looptraceDial struct {
 	QueueLength uint32
 	QueueLimit  uint32
 	Pad         uint32
+	Program     [16]int8
 }
 
 type looptraceFlow struct {
@@ -235,6 +238,40 @@ type looptraceScratch struct {
 	Conn looptraceConn
 }
 
+type looptraceTally struct {
+	_        structs.HostLayout
+	Count    uint64
+	C2sBytes uint64
+	S2cBytes uint64
+	Longest  uint64
+	First    uint64
+	Last     uint64
+	Client   struct {
+		_     structs.HostLayout
+		Start uint64
+		Tgid  uint32
+		Uid   uint32
+	}
+	Server struct {
+		_     structs.HostLayout
+		Start uint64
+		Tgid  uint32
+		Uid   uint32
+	}
+	ManyClients uint32
+	ManyServers uint32
+	Slots       [96]uint32
+}
+
+type looptraceTallyKey struct {
+	_      structs.HostLayout
+	Client [16]int8
+	Server [16]int8
+	Error  int32
+	Port   uint16
+	Pad    uint16
+}
+
 type looptraceTuple struct {
 	_     structs.HostLayout
 	Addr  [4]uint64
@@ -254,10 +291,12 @@ const (
 	looptraceMapCounters        = "counters"
 	looptraceMapDialBySock      = "dial_by_sock"
 	looptraceMapDyingBySock     = "dying_by_sock"
+	looptraceMapEmptyTally      = "empty_tally"
 	looptraceMapEvents          = "events"
 	looptraceMapFlowByTuple     = "flow_by_tuple"
 	looptraceMapOwnerByPort     = "owner_by_port"
 	looptraceMapScratchByZero   = "scratch_by_zero"
+	looptraceMapTallyByKey      = "tally_by_key"
 	looptraceMapTree            = "tree"
 	looptraceMapVerdictByCgroup = "verdict_by_cgroup"
 	looptraceProgCgSendmsg4     = "cg_sendmsg4"
@@ -344,6 +383,7 @@ const (
 	looptraceVarProcessBits     = "process_bits"
 	looptraceVarReaderIdle      = "reader_idle"
 	looptraceVarSelfTgid        = "self_tgid"
+	looptraceVarSummarize       = "summarize"
 	looptraceVarUsers           = "users"
 	looptraceVarWantKinds       = "want_kinds"
 	looptraceVarWantTcp         = "want_tcp"
@@ -463,10 +503,12 @@ type looptraceMapSpecs struct {
 	Counters        *ebpf.MapSpec `ebpf:"counters"`
 	DialBySock      *ebpf.MapSpec `ebpf:"dial_by_sock"`
 	DyingBySock     *ebpf.MapSpec `ebpf:"dying_by_sock"`
+	EmptyTally      *ebpf.MapSpec `ebpf:"empty_tally"`
 	Events          *ebpf.MapSpec `ebpf:"events"`
 	FlowByTuple     *ebpf.MapSpec `ebpf:"flow_by_tuple"`
 	OwnerByPort     *ebpf.MapSpec `ebpf:"owner_by_port"`
 	ScratchByZero   *ebpf.MapSpec `ebpf:"scratch_by_zero"`
+	TallyByKey      *ebpf.MapSpec `ebpf:"tally_by_key"`
 	Tree            *ebpf.MapSpec `ebpf:"tree"`
 	VerdictByCgroup *ebpf.MapSpec `ebpf:"verdict_by_cgroup"`
 }
@@ -502,6 +544,7 @@ type looptraceVariableSpecs struct {
 	ProcessBits  *ebpf.VariableSpec `ebpf:"process_bits"`
 	ReaderIdle   *ebpf.VariableSpec `ebpf:"reader_idle"`
 	SelfTgid     *ebpf.VariableSpec `ebpf:"self_tgid"`
+	Summarize    *ebpf.VariableSpec `ebpf:"summarize"`
 	Users        *ebpf.VariableSpec `ebpf:"users"`
 	WantKinds    *ebpf.VariableSpec `ebpf:"want_kinds"`
 	WantTcp      *ebpf.VariableSpec `ebpf:"want_tcp"`
@@ -536,10 +579,12 @@ type looptraceMaps struct {
 	Counters        *ebpf.Map `ebpf:"counters"`
 	DialBySock      *ebpf.Map `ebpf:"dial_by_sock"`
 	DyingBySock     *ebpf.Map `ebpf:"dying_by_sock"`
+	EmptyTally      *ebpf.Map `ebpf:"empty_tally"`
 	Events          *ebpf.Map `ebpf:"events"`
 	FlowByTuple     *ebpf.Map `ebpf:"flow_by_tuple"`
 	OwnerByPort     *ebpf.Map `ebpf:"owner_by_port"`
 	ScratchByZero   *ebpf.Map `ebpf:"scratch_by_zero"`
+	TallyByKey      *ebpf.Map `ebpf:"tally_by_key"`
 	Tree            *ebpf.Map `ebpf:"tree"`
 	VerdictByCgroup *ebpf.Map `ebpf:"verdict_by_cgroup"`
 }
@@ -552,10 +597,12 @@ func (m *looptraceMaps) Close() error {
 		m.Counters,
 		m.DialBySock,
 		m.DyingBySock,
+		m.EmptyTally,
 		m.Events,
 		m.FlowByTuple,
 		m.OwnerByPort,
 		m.ScratchByZero,
+		m.TallyByKey,
 		m.Tree,
 		m.VerdictByCgroup,
 	)
@@ -592,6 +639,7 @@ type looptraceVariables struct {
 	ProcessBits  *ebpf.Variable `ebpf:"process_bits"`
 	ReaderIdle   *ebpf.Variable `ebpf:"reader_idle"`
 	SelfTgid     *ebpf.Variable `ebpf:"self_tgid"`
+	Summarize    *ebpf.Variable `ebpf:"summarize"`
 	Users        *ebpf.Variable `ebpf:"users"`
 	WantKinds    *ebpf.Variable `ebpf:"want_kinds"`
 	WantTcp      *ebpf.Variable `ebpf:"want_tcp"`

@@ -9,7 +9,7 @@ import (
 )
 
 // places names the slots of the map `counters`, in the order of `enum counter` in bpf/event.h.
-var places = [...]string{"ring buffer", "connection table", "connect table", "socket table", "call table", "flow table", "port table"}
+var places = [...]string{"ring buffer", "connection table", "connect table", "socket table", "call table", "flow table", "port table", "summary table"}
 
 // namesFrom are the places where a loss may be of an event that names a process.
 var namesFrom = map[string]bool{

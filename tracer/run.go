@@ -33,6 +33,7 @@ const (
 func (t *Tracer) Run(ctx context.Context, sinks ...Sink) error {
 	t.sinks = sinks
 	t.began = boottime()
+	t.summarizeAt = t.began + uint64(t.cfg.Summary)
 	stop := context.AfterFunc(ctx, func() { t.ring.Flush() })
 	defer stop()
 	if err := t.open(); err != nil {
@@ -118,6 +119,9 @@ func (t *Tracer) patience() time.Duration {
 	if t.looking || t.asking || t.table.Waiting() {
 		return armed
 	}
+	if t.cfg.Summary > 0 {
+		return min(idle, t.cfg.Summary)
+	}
 	return idle
 }
 
@@ -132,6 +136,9 @@ func (t *Tracer) settle() {
 	}
 	t.look(now)
 	t.answer(now)
+	if err := t.summarize(now); err != nil && t.sinkErr == nil {
+		t.sinkErr = err
+	}
 	t.flush()
 }
 
@@ -202,6 +209,10 @@ func (t *Tracer) finish() error {
 	}
 	t.lastAnswer()
 	t.table.Drain()
+	t.summarizeAt = 0 // the last interval ends now
+	if err := t.summarize(boottime()); err != nil && t.sinkErr == nil {
+		t.sinkErr = err
+	}
 	t.reportLost()
 	t.table.Housekeep(&flow.Record{Event: "stop", Time: time.Now(), Stop: &flow.StopRecord{
 		Counts: t.table.Counts(), Lost: t.Lost(), Duration: time.Duration(boottime() - t.began),

@@ -37,6 +37,7 @@ type Config struct {
 	Hooks    Form // "" means Auto
 	Filter   flow.Filter
 	Snapshot bool                         // report what was there before
+	Summary  time.Duration                // count connections, and write the counts as often; 0: write each
 	Version  string                       // for the start record
 	Filters  map[string]any               // for the start record: the filters as the user gave them
 	Args     func(argv []string) []string // rewrites command lines (redaction); nil leaves them
@@ -69,6 +70,8 @@ type Tracer struct {
 
 	sinks   []Sink
 	sinkErr error // the first error of a sink: it ends the run
+
+	summarizeAt uint64 // CLOCK_BOOTTIME
 
 	began     uint64 // CLOCK_BOOTTIME
 	checked   uint64 // when losses were looked for
@@ -111,6 +114,7 @@ func New(cfg Config) (_ *Tracer, err error) {
 		Process:  t.processByPID,
 		Args:     cfg.Args,
 		Asks:     true,
+		Summary:  cfg.Summary > 0,
 		BootTime: t.clock.bootTime(),
 	})
 	return t, nil

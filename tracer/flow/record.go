@@ -15,7 +15,7 @@ import (
 //
 // A nil pointer, an invalid address or a zero time is a fact that is not known, and is not written.
 type Record struct {
-	Event   string // bind, listen, release, connect, accept, close, start, lost, stop
+	Event   string // bind, listen, release, connect, accept, close, summary, start, lost, stop
 	Time    time.Time
 	Level   Level
 	ID      uint64
@@ -30,6 +30,8 @@ type Record struct {
 
 	Sock *SockRecord // bind, listen, release
 	Conn *ConnRecord // connect, accept, close
+
+	Summary *SummaryRecord
 
 	Start *StartRecord
 	Lost  *LostRecord
@@ -244,6 +246,26 @@ type StartRecord struct {
 	BootID  string
 	PID     int // looptrace's own: its sockets are never recorded
 }
+
+// SummaryRecord counts an interval's connections of two programs, on one port and with one outcome.
+type SummaryRecord struct {
+	Client, Server Program
+	Count          uint64
+	HasBytes       bool
+	C2S, S2C       uint64
+	Handshake      Handshake // zero: none was seen
+	First, Last    time.Time // when the first began and the last ended
+}
+
+// Program is one end of the connections that a summary counts. P is the process that made them all,
+// nil where there were several.
+type Program struct {
+	Comm, ExeName string
+	P             *Process
+}
+
+// Handshake is how long handshakes took: percentiles, and the longest.
+type Handshake struct{ P50, P90, P99, Max time.Duration }
 
 // SchemaVersion counts incompatible changes of the records.
 const SchemaVersion = 1

@@ -17,6 +17,7 @@ type Config struct {
 	UserName func(uid uint32) string   // "" where the number has no name
 	Process  func(pid uint32) *Process // reads a running process that no event announced
 	Args     func([]string) []string   // rewrites a command line before it is kept
+	Summary  bool                      // connections are counted, Summarize writes what came of it
 	Asks     bool                      // somebody answers WantsAnswer
 	BootTime time.Time                 // wall time of CLOCK_BOOTTIME 0
 }
@@ -52,8 +53,9 @@ type Table struct {
 	lookAt    uint64           // when the table of open files is due, after a fork; 0: it is not
 	lookedAt  uint64           // when it was looked at last
 	lookTook  time.Duration
-	dialled   bool    // there were connections since
-	doubts    []doubt // failures that wait for an answer, oldest first
+	dialled   bool                           // there were connections since
+	datagrams map[datagramKey]*SummaryRecord // of this interval
+	doubts    []doubt                        // failures that wait for an answer, oldest first
 	answers   map[uint32]*Answer
 	askedAt   uint64
 	lost      map[string]uint64
@@ -78,6 +80,7 @@ func New(cfg Config) *Table {
 		lost:      make(map[string]uint64),
 		holding:   make(map[*Process]int),
 		counts:    make(map[string]uint64),
+		datagrams: make(map[datagramKey]*SummaryRecord),
 	}
 	t.procs.init(&t.cfg)
 	return t
@@ -233,6 +236,12 @@ func (t *Table) emit(r *Record) {
 		return // the ledger knows it; it is no concern of loopback's
 	}
 	if !t.cfg.Filter.Match(r) {
+		return
+	}
+	if t.cfg.Summary && r.Conn != nil && !r.Preexisting {
+		if r.Event == "connect" {
+			t.tallyFlow(r)
+		}
 		return
 	}
 	t.counts[r.Event]++

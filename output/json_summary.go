@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package output
+
+import (
+	"github.com/rs/zerolog"
+
+	"github.com/looptrace/looptrace/tracer/flow"
+)
+
+type summary flow.Record
+
+func (r *summary) MarshalZerologObject(e *zerolog.Event) {
+	s := r.Summary
+	addResult(e, (*flow.Record)(r))
+	e.Object("network", (*transport)(r))
+	e.Uint16("port", r.Port)
+	addProgram(e, "client", &s.Client)
+	addProgram(e, "server", &s.Server)
+	e.Uint64("count", s.Count)
+	if s.HasBytes {
+		e.Object("bytes", (*summaryBytes)(s))
+	}
+	if s.Handshake.Max > 0 {
+		e.Object("handshake_ns", (*handshake)(&s.Handshake))
+	}
+	appendTime(e, "first", s.First)
+	appendTime(e, "last", s.Last)
+}
+
+type transport flow.Record
+
+func (r *transport) MarshalZerologObject(e *zerolog.Event) {
+	e.Str("transport", transportName(r.Proto))
+}
+
+// addProgram leaves out an end that nothing is known of.
+func addProgram(e *zerolog.Event, role string, p *flow.Program) {
+	if p.Comm != "" || p.ExeName != "" {
+		e.Object(role, (*programEnd)(p))
+	}
+}
+
+type programEnd flow.Program
+
+func (p *programEnd) MarshalZerologObject(e *zerolog.Event) { e.Object("process", (*program)(p)) }
+
+type program flow.Program
+
+func (p *program) MarshalZerologObject(e *zerolog.Event) {
+	if p.P != nil {
+		addPID(e, p.P.PID)
+		addCreation(e, p.P)
+	}
+	appendStr(e, "comm", p.Comm)
+	if p.ExeName != "" {
+		e.Object("executable", (*executableName)(&p.ExeName))
+	}
+}
+
+type summaryBytes flow.SummaryRecord
+
+func (s *summaryBytes) MarshalZerologObject(e *zerolog.Event) {
+	e.Uint64("client_to_server", s.C2S)
+	e.Uint64("server_to_client", s.S2C)
+}
+
+type handshake flow.Handshake
+
+func (h *handshake) MarshalZerologObject(e *zerolog.Event) {
+	appendDuration(e, "p50", h.P50)
+	appendDuration(e, "p90", h.P90)
+	appendDuration(e, "p99", h.P99)
+	appendDuration(e, "max", h.Max)
+}
