@@ -224,8 +224,11 @@ static __always_inline void dial_ended(struct tcp_sock *tp, const struct ends *e
 
 	if (!d && !addressed(e))
 		return;
-	/* No error and no port: none was free, which connect() returns. */
-	if (error || e->lport) {
+	/*
+	 * No error and no SYN: no port was free, or its own is in use to this destination, which
+	 * connect() returns.
+	 */
+	if (error || tp->segs_out) {
 		/* No error: the owner closed the socket before there was an answer. */
 		dial_failed((struct sock *)tp, e, d, error ? error : ECANCELED, tp->total_retrans);
 		b = bpf_map_lookup_elem(&bound_by_sock, &sk);

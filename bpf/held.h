@@ -55,6 +55,9 @@ static __always_inline void held_by_file(struct seq_file *seq, struct task_struc
 
 	if (!sk || e.netns != asked_netns)
 		return;
+	/* What was reset, or failed to connect, remembers a port that it does not hold any more. */
+	if (!BPF_CORE_READ(sk, __sk_common.skc_num))
+		return;
 	fill_held(&row, &sk->__sk_common, &e, proto);
 	if (!port_fixed(sk))
 		row.flags |= FLAG_EPHEMERAL;

@@ -160,7 +160,7 @@ static __always_inline void bind_returned(struct sock *held, const struct reques
 	if (!ev)
 		return;
 	fill_sock(ev, &e, proto, &o);
-	ev->h.flags |= sock_flags(sk) | FLAG_REQUESTED;
+	ev->h.flags |= sock_flags(sk) | (req->known ? FLAG_REQUESTED : 0);
 	ev->id = id_of_socket(sk, now);
 	/* The socket has no port now, only a wish. */
 	copy_address(ev->addr, &req->addr);

@@ -62,6 +62,10 @@ static __always_inline void process_rename(struct task_struct *task, const char 
 
 	if (BPF_CORE_READ(task, tgid) != BPF_CORE_READ(task, pid) || !tgid_of(task))
 		return; /* a thread's name is not the program's */
+	/* execve() renames first: alone that would mix two programs, and its own event has the name. */
+	if (bpf_core_field_exists(task->in_execve) &&
+	    BPF_CORE_READ_BITFIELD_PROBED(task, in_execve))
+		return;
 	t = reserve(sizeof(*t), KIND_RENAME, bpf_ktime_get_boot_ns());
 	if (!t)
 		return;

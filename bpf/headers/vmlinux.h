@@ -216,6 +216,7 @@ struct tcp_sock {
 	u64 bytes_sent;
 	u64 bytes_retrans;
 	u32 total_retrans;
+	u32 segs_out;
 	bool is_mptcp;
 };
 
@@ -359,6 +360,7 @@ struct task_struct {
 	struct signal_struct *signal;
 	struct css_set *cgroups;
 	struct mm_struct *mm;
+	unsigned int in_execve : 1;
 };
 
 struct linux_binprm;

@@ -17,6 +17,9 @@ const maxTop = 5
 
 // failed tells of a bind or listen that failed: at once where it is plain why.
 func (t *Table) failed(ev *SockEvent) {
+	if ev.Kind == KindBind && ev.Flags&FlagRequested == 0 {
+		return // io_uring's, in the tracepoint form: nobody can tell of which port it is
+	}
 	var h *Holder
 	var a *Answer
 	if ev.Error == eaddrinuse {
