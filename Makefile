@@ -18,7 +18,7 @@ GOFLAGS_BUILD := -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
 SUDO ?= $(if $(filter 0,$(shell id -u)),,sudo)
 TEST_EXEC := $(if $(SUDO),-exec '$(SUDO) env CI=$(CI)')
 
-C_FILES := $(wildcard bpf/*.[ch] bpf/headers/*.h bpf/test/*.[ch])
+C_FILES := $(wildcard bpf/*.[ch] bpf/headers/*.h bpf/test/*.[ch] tracer/testdata/*.c)
 # Packages without a kernel under them: these are tested with the race detector, which needs cgo.
 PURE := ./tracer/flow/... ./output/... ./cmd/...
 
@@ -46,6 +46,10 @@ test: ## run all tests: built as you are, run as root
 .PHONY: test-kernels
 test-kernels: ## run the kernel tests on the kernels of .ci/kernels/list, emulated (KERNELS="amd64-6.1 …", RUN=PATTERN)
 	RUN='$(RUN)' .ci/kernels/run $(KERNELS)
+
+.PHONY: random
+random: ## the randomized scene: 20 seeds of 20,000 operations, each record held against the truth
+	$(GO) test -count=1 -timeout 20m $(TEST_EXEC) ./tracer -run TestKernelRandom -seeds 20 -ops 20000
 
 .PHONY: generate
 generate: ## compile the kernel side, for both architectures (needs clang-14, llvm-14, libbpf-dev)
@@ -89,7 +93,7 @@ vagrant: ## check the Vagrantfile
 	VAGRANT_HOME=$$home VAGRANT_CHECKPOINT_DISABLE=1 vagrant validate --ignore-provider
 
 .PHONY: check
-check: fresh lint race arch vagrant test ## all that CI runs
+check: fresh lint race arch vagrant test random ## all that CI runs
 
 .PHONY: man
 man: build ## write build/looptrace.8

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tracer
+
+import (
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+)
+
+func udpScenes() []scene {
+	return []scene{
+		{
+			name: "udp_unconnected", does: "sendto() both ways: one flow, whose first sender is the client", show: []string{"client.port"},
+			play: func(s *stage) {
+				server, client := s.actor("server"), s.actor("client")
+				at := server.bind("u", "udp4", "127.0.0.1:0", "P")
+				from := client.bind("u", "udp4", "127.0.0.1:0", "C")
+				for range 3 {
+					client.do("sendto u 5 %s", at)
+					server.do("recv u 5")
+					server.do("sendto u 6 %s", from)
+					client.do("recv u 6")
+				}
+				server.do("close u")
+				client.do("close u")
+			},
+			want: []string{
+				"bind process=server address=127.0.0.1 port=P",
+				"bind process=client address=127.0.0.1 port=C",
+				"connect port=P client.process=client server.process=server client.port=C",
+				"close port=P client.process=client server.process=server closed_by=server client.port=C",
+				"release process=server address=127.0.0.1 port=P reason=close",
+				"release process=client address=127.0.0.1 port=C reason=close",
+			},
+		},
+		{
+			name: "udp_connected", does: "both sockets are connected; connect() itself sends nothing", show: []string{"client.port"},
+			play: func(s *stage) {
+				server, client := s.actor("server"), s.actor("client")
+				at := server.bind("u", "udp4", "127.0.0.1:0", "P")
+				client.do("socket u udp4")
+				client.do("connect u %s", at)
+				from := client.addr("u")
+				s.port("C", from.Port())
+				client.do("send u 5")
+				server.do("recv u 5")
+				server.do("connect u %s", from)
+				server.do("send u 5")
+				client.do("recv u 5")
+				client.do("close u")
+				server.do("close u")
+			},
+			want: []string{
+				"bind process=server address=127.0.0.1 port=P",
+				"bind process=client address=127.0.0.1 port=C",
+				"connect port=P client.process=client server.process=server client.port=C",
+				"close port=P client.process=client server.process=server closed_by=client client.port=C",
+				"release process=client address=127.0.0.1 port=C reason=close",
+				"release process=server address=127.0.0.1 port=P reason=close",
+			},
+		},
+		{
+			name: "udp_connect_only", does: "a UDP socket is connected and sends nothing: there is no flow",
+			play: func(s *stage) {
+				server, client := s.actor("server"), s.actor("client")
+				at := server.bind("u", "udp4", "127.0.0.1:0", "P")
+				client.do("socket u udp4")
+				client.do("connect u %s", at)
+				s.port("C", client.addr("u").Port())
+				client.do("close u")
+			},
+			want: []string{
+				"bind process=server address=127.0.0.1 port=P",
+				"bind process=client address=127.0.0.1 port=C",
+				"release process=client address=127.0.0.1 port=C reason=close",
+			},
+		},
+		{
+			name: "udp_dns", does: "a resolver asks a server on a wildcard twice, from a new socket each time", show: []string{"server.address"},
+			play: func(s *stage) {
+				server, client := s.actor("server"), s.actor("client")
+				at := on("127.0.0.1", server.bind("u", "udp4", "0.0.0.0:0", "P"))
+				for _, name := range []string{"A", "B"} {
+					client.do("socket q udp4")
+					client.do("sendto q 30 %s", at)
+					s.port(name, client.addr("q").Port())
+					server.do("recv u 30")
+					server.do("sendto u 90 %s", netip.AddrPortFrom(at.Addr(), client.addr("q").Port()))
+					client.do("recv q 90")
+					client.do("close q")
+				}
+			},
+			want: []string{
+				"bind process=server address=0.0.0.0 port=P",
+				"bind process=client address=0.0.0.0 port=A",
+				"connect port=P client.process=client server.process=server server.address=127.0.0.1",
+				"close port=P client.process=client server.process=server closed_by=client server.address=127.0.0.1",
+				"release process=client address=0.0.0.0 port=A reason=close",
+				"bind process=client address=0.0.0.0 port=B",
+				"connect port=P client.process=client server.process=server server.address=127.0.0.1",
+				"close port=P client.process=client server.process=server closed_by=client server.address=127.0.0.1",
+				"release process=client address=0.0.0.0 port=B reason=close",
+			},
+		},
+		{
+			name: "udp_refused", does: "a connected socket's datagram meets a dead port", show: []string{"client.port"},
+			play: func(s *stage) {
+				server, client := s.actor("server"), s.actor("client")
+				at := server.bind("u", "udp4", "127.0.0.1:0", "P")
+				server.do("close u")
+				client.do("socket u udp4")
+				client.do("connect u %s", at)
+				s.port("C", client.addr("u").Port())
+				client.do("send u 1")
+				client.fail(unix.ECONNREFUSED, "recv u 1")
+				client.do("close u")
+			},
+			want: []string{
+				"bind process=server address=127.0.0.1 port=P",
+				"release process=server address=127.0.0.1 port=P reason=close",
+				"bind process=client address=127.0.0.1 port=C",
+				"connect error.type=ECONNREFUSED port=P client.process=client client.port=C",
+				"release process=client address=127.0.0.1 port=C reason=close",
+			},
+		},
+		{
+			name: "udp_refused_unconnected", does: "a socket that is not connected is never told that its datagram met a dead port; no server is named",
+			play: func(s *stage) {
+				server, client := s.actor("server"), s.actor("client")
+				at := server.bind("u", "udp4", "127.0.0.1:0", "P")
+				server.do("close u")
+				client.do("socket u udp4")
+				client.do("sendto u 1 %s", at)
+				s.port("C", client.addr("u").Port())
+				client.do("close u")
+			},
+			want: []string{
+				"bind process=server address=127.0.0.1 port=P",
+				"release process=server address=127.0.0.1 port=P reason=close",
+				"bind process=client address=0.0.0.0 port=C",
+				"connect port=P client.process=client",
+				"close port=P client.process=client closed_by=client",
+				"release process=client address=0.0.0.0 port=C reason=close",
+			},
+		},
+		{
+			name: "udp6", does: "a flow over ::1", show: []string{"network.type"},
+			play: func(s *stage) {
+				server, client := s.actor("server"), s.actor("client")
+				at := server.bind("u", "udp6", "[::1]:0", "P")
+				client.do("socket u udp6")
+				client.do("sendto u 1 %s", at)
+				s.port("C", client.addr("u").Port())
+				server.do("recv u 1")
+			},
+			want: []string{
+				"bind process=server address=::1 port=P network.type=ipv6",
+				"bind process=client address=:: port=C network.type=ipv6",
+				"connect port=P client.process=client server.process=server network.type=ipv6",
+			},
+		},
+	}
+}
