@@ -285,16 +285,6 @@ func (p *player) dial(fd, kind string, at netip.AddrPort) {
 	p.do("connect %s %s", fd, at)
 }
 
-// call gives a player's socket to another name: the scene does not say which of two it will be.
-func (s *stage) call(p *player, name string) {
-	for _, r := range s.roles {
-		if r.name == p.name {
-			r.name = name
-		}
-	}
-	p.name = name
-}
-
 // sysctl sets a value of the scene's network namespace, where this kernel has it.
 func (s *stage) sysctl(path, value string) {
 	s.t.Helper()
