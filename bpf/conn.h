@@ -62,6 +62,8 @@ static __always_inline void client_established(struct tcp_sock *tp, const struct
 
 	tuple_of(e, IPPROTO_TCP, &t);
 	known = bpf_map_lookup_elem(&conn_by_tuple, &t);
+	if (known && known->client_sk == sk && !d)
+		return; /* told before: see `seen_by_first` */
 	if (known && known->client_sk && known->client_sk != sk && !known->server_sk) {
 		/* Simultaneous open: the other end dialled too and was first. */
 		known->server_sk = sk;
@@ -297,8 +299,8 @@ static __always_inline void conn_left(struct tcp_sock *tp, const struct ends *e,
 	finish_if_over(&t, c, now);
 }
 
-/* The one state hook, the same in every form: tp_btf/inet_sock_set_state. */
-static __always_inline void state_changed(struct sock *sk, int old, int new)
+/* The one state hook, the same in every form: tp_btf/inet_sock_set_state. `second`: its twin. */
+static __always_inline void state_changed(struct sock *sk, int old, int new, bool second)
 {
 	struct tcp_sock *tp;
 	struct dial *d;
@@ -344,7 +346,7 @@ static __always_inline void state_changed(struct sock *sk, int old, int new)
 		if (old == TCP_LISTEN)
 			unlistened(tp, &e);
 		else if (old == TCP_SYN_SENT)
-			dial_ended(tp, &e);
+			dial_ended(tp, &e, second);
 		else
 			conn_left(tp, &e, old);
 	}

@@ -215,14 +215,14 @@ static __always_inline void connect_returned(struct sock *held, const struct req
 }
 
 /* SYN_SENT -> CLOSE */
-static __always_inline void dial_ended(struct tcp_sock *tp, const struct ends *e)
+static __always_inline void dial_ended(struct tcp_sock *tp, const struct ends *e, bool second)
 {
 	int error = tp->inet_conn.icsk_inet.sk.sk_err;
 	u64 sk = (u64)tp;
 	struct dial *d = bpf_map_lookup_elem(&dial_by_sock, &sk);
 	struct bound *b;
 
-	if (!d && !addressed(e))
+	if (!d && (second || !addressed(e)))
 		return;
 	/*
 	 * No error and no SYN: no port was free, or its own is in use to this destination, which

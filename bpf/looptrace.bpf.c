@@ -30,14 +30,30 @@ const struct held_row *wire_held __attribute__((unused));
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(tp_state, struct sock *sk, int old, int new)
 {
-	STEADY(state_changed(sk, old, new));
+	STEADY(state_changed(sk, old, new, false); first_took(MARK_STATE, sk, old << 8 | new));
+	return 0;
+}
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(tp_state_twin, struct sock *sk, int old, int new)
+{
+	if (!seen_by_first(MARK_STATE, sk, old << 8 | new))
+		STEADY(state_changed(sk, old, new, true));
 	return 0;
 }
 
 SEC("tp_btf/tcp_destroy_sock")
 int BPF_PROG(tp_destroy, struct sock *sk)
 {
-	STEADY(tcp_destroyed(sk));
+	STEADY(tcp_destroyed(sk); first_took(MARK_DESTROY, sk, 0));
+	return 0;
+}
+
+SEC("tp_btf/tcp_destroy_sock")
+int BPF_PROG(tp_destroy_twin, struct sock *sk)
+{
+	if (!seen_by_first(MARK_DESTROY, sk, 0))
+		STEADY(tcp_destroyed(sk));
 	return 0;
 }
 

@@ -135,6 +135,13 @@ type looptraceFlow struct {
 	Pad     uint8
 }
 
+type looptraceMark struct {
+	_    structs.HostLayout
+	Sk   uint64
+	What uint32
+	Pad  uint32
+}
+
 type looptracePortKey struct {
 	_     structs.HostLayout
 	Netns uint32
@@ -294,6 +301,7 @@ const (
 	looptraceMapEmptyTally      = "empty_tally"
 	looptraceMapEvents          = "events"
 	looptraceMapFlowByTuple     = "flow_by_tuple"
+	looptraceMapMarkByHook      = "mark_by_hook"
 	looptraceMapOwnerByPort     = "owner_by_port"
 	looptraceMapScratchByZero   = "scratch_by_zero"
 	looptraceMapTallyByKey      = "tally_by_key"
@@ -346,6 +354,7 @@ const (
 	looptraceProgSxConnect      = "sx_connect"
 	looptraceProgSxListen       = "sx_listen"
 	looptraceProgTpDestroy      = "tp_destroy"
+	looptraceProgTpDestroyTwin  = "tp_destroy_twin"
 	looptraceProgTpError        = "tp_error"
 	looptraceProgTpExec         = "tp_exec"
 	looptraceProgTpExit         = "tp_exit"
@@ -354,6 +363,7 @@ const (
 	looptraceProgTpRetransmit   = "tp_retransmit"
 	looptraceProgTpSend         = "tp_send"
 	looptraceProgTpState        = "tp_state"
+	looptraceProgTpStateTwin    = "tp_state_twin"
 	looptraceProgTpUringCqe     = "tp_uring_cqe"
 	looptraceProgTpUringRes     = "tp_uring_res"
 	looptraceVarAnyLocal        = "any_local"
@@ -481,6 +491,7 @@ type looptraceProgramSpecs struct {
 	SxConnect     *ebpf.ProgramSpec `ebpf:"sx_connect"`
 	SxListen      *ebpf.ProgramSpec `ebpf:"sx_listen"`
 	TpDestroy     *ebpf.ProgramSpec `ebpf:"tp_destroy"`
+	TpDestroyTwin *ebpf.ProgramSpec `ebpf:"tp_destroy_twin"`
 	TpError       *ebpf.ProgramSpec `ebpf:"tp_error"`
 	TpExec        *ebpf.ProgramSpec `ebpf:"tp_exec"`
 	TpExit        *ebpf.ProgramSpec `ebpf:"tp_exit"`
@@ -489,6 +500,7 @@ type looptraceProgramSpecs struct {
 	TpRetransmit  *ebpf.ProgramSpec `ebpf:"tp_retransmit"`
 	TpSend        *ebpf.ProgramSpec `ebpf:"tp_send"`
 	TpState       *ebpf.ProgramSpec `ebpf:"tp_state"`
+	TpStateTwin   *ebpf.ProgramSpec `ebpf:"tp_state_twin"`
 	TpUringCqe    *ebpf.ProgramSpec `ebpf:"tp_uring_cqe"`
 	TpUringRes    *ebpf.ProgramSpec `ebpf:"tp_uring_res"`
 }
@@ -506,6 +518,7 @@ type looptraceMapSpecs struct {
 	EmptyTally      *ebpf.MapSpec `ebpf:"empty_tally"`
 	Events          *ebpf.MapSpec `ebpf:"events"`
 	FlowByTuple     *ebpf.MapSpec `ebpf:"flow_by_tuple"`
+	MarkByHook      *ebpf.MapSpec `ebpf:"mark_by_hook"`
 	OwnerByPort     *ebpf.MapSpec `ebpf:"owner_by_port"`
 	ScratchByZero   *ebpf.MapSpec `ebpf:"scratch_by_zero"`
 	TallyByKey      *ebpf.MapSpec `ebpf:"tally_by_key"`
@@ -582,6 +595,7 @@ type looptraceMaps struct {
 	EmptyTally      *ebpf.Map `ebpf:"empty_tally"`
 	Events          *ebpf.Map `ebpf:"events"`
 	FlowByTuple     *ebpf.Map `ebpf:"flow_by_tuple"`
+	MarkByHook      *ebpf.Map `ebpf:"mark_by_hook"`
 	OwnerByPort     *ebpf.Map `ebpf:"owner_by_port"`
 	ScratchByZero   *ebpf.Map `ebpf:"scratch_by_zero"`
 	TallyByKey      *ebpf.Map `ebpf:"tally_by_key"`
@@ -600,6 +614,7 @@ func (m *looptraceMaps) Close() error {
 		m.EmptyTally,
 		m.Events,
 		m.FlowByTuple,
+		m.MarkByHook,
 		m.OwnerByPort,
 		m.ScratchByZero,
 		m.TallyByKey,
@@ -699,6 +714,7 @@ type looptracePrograms struct {
 	SxConnect     *ebpf.Program `ebpf:"sx_connect"`
 	SxListen      *ebpf.Program `ebpf:"sx_listen"`
 	TpDestroy     *ebpf.Program `ebpf:"tp_destroy"`
+	TpDestroyTwin *ebpf.Program `ebpf:"tp_destroy_twin"`
 	TpError       *ebpf.Program `ebpf:"tp_error"`
 	TpExec        *ebpf.Program `ebpf:"tp_exec"`
 	TpExit        *ebpf.Program `ebpf:"tp_exit"`
@@ -707,6 +723,7 @@ type looptracePrograms struct {
 	TpRetransmit  *ebpf.Program `ebpf:"tp_retransmit"`
 	TpSend        *ebpf.Program `ebpf:"tp_send"`
 	TpState       *ebpf.Program `ebpf:"tp_state"`
+	TpStateTwin   *ebpf.Program `ebpf:"tp_state_twin"`
 	TpUringCqe    *ebpf.Program `ebpf:"tp_uring_cqe"`
 	TpUringRes    *ebpf.Program `ebpf:"tp_uring_res"`
 }
@@ -760,6 +777,7 @@ func (p *looptracePrograms) Close() error {
 		p.SxConnect,
 		p.SxListen,
 		p.TpDestroy,
+		p.TpDestroyTwin,
 		p.TpError,
 		p.TpExec,
 		p.TpExit,
@@ -768,6 +786,7 @@ func (p *looptracePrograms) Close() error {
 		p.TpRetransmit,
 		p.TpSend,
 		p.TpState,
+		p.TpStateTwin,
 		p.TpUringCqe,
 		p.TpUringRes,
 	)

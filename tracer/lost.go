@@ -3,7 +3,10 @@
 package tracer
 
 import (
+	"strings"
 	"time"
+
+	"github.com/cilium/ebpf"
 
 	"github.com/looptrace/looptrace/tracer/flow"
 )
@@ -33,9 +36,13 @@ func (t *Tracer) reportLost() {
 		t.tellLost(place, sum)
 	}
 	for name, prog := range t.hooks.coll.Programs {
-		if stats, err := prog.Stats(); err == nil { // since 5.8; counts misses since 5.12
-			t.tellLost("program "+name, stats.RecursionMisses)
+		misses := missesOf(prog)
+		if other := t.hooks.coll.Programs[name+twin]; other != nil {
+			misses = min(misses, missesOf(other)) // at most: an event is lost where both were skipped
+		} else if strings.HasSuffix(name, twin) {
+			continue
 		}
+		t.tellLost("program "+name, misses)
 	}
 	for name, missed := range t.hooks.missed() {
 		t.tellLost("probe "+name, missed)
@@ -44,6 +51,18 @@ func (t *Tracer) reportLost() {
 		t.tellLost(place, t.told[place]+n)
 	}
 	t.tellLost(unread, t.undecoded)
+}
+
+// twin ends the name of a program that takes what another of its hook was skipped for (bpf/compat.h).
+const twin = "_twin"
+
+// missesOf gives how often the kernel skipped a program that was running already (since 5.12).
+func missesOf(prog *ebpf.Program) uint64 {
+	stats, err := prog.Stats()
+	if err != nil {
+		return 0
+	}
+	return stats.RecursionMisses
 }
 
 // tellLost writes what a counter gained. Nothing is summed away: each gain is a record.

@@ -124,7 +124,7 @@ func choose(spec *ebpf.CollectionSpec, form Form, kernel *kernelTypes) (missing 
 			continue
 		}
 		delete(spec.Programs, name)
-		if what, ok := optional[name]; ok && !twin(name, kernel) {
+		if what, ok := optional[name]; ok && !hasOther(name, kernel) {
 			missing = append(missing, what)
 		} else if !ok && !alternatives[name] {
 			return nil, fmt.Errorf("%s: %w", prog.AttachTo, errAbsent)
@@ -134,8 +134,8 @@ func choose(spec *ebpf.CollectionSpec, form Form, kernel *kernelTypes) (missing 
 	return slices.Compact(missing), nil
 }
 
-// twin says whether the program of the same hook for other kernels fits this one.
-func twin(name string, kernel *kernelTypes) bool {
+// hasOther says whether the program of the same hook for other kernels fits this one.
+func hasOther(name string, kernel *kernelTypes) bool {
 	n := kernel.tracepointParams("io_uring_complete")
 	return name == "tp_uring_cqe" && n > 4 || name == "tp_uring_res" && n == 3
 }
