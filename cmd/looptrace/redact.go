@@ -4,7 +4,6 @@ package main
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/looptrace/looptrace/tracer/flow"
 )
@@ -13,10 +12,10 @@ import (
 // sinks show them in full, so it works on copies.
 type redactor struct {
 	rewrite func([]string) []string
-	seen    map[string]string // command line to what came of it: a program is in many records
+	seen    map[string]string // arguments to the line that came of them: a program is in many records
 }
 
-// redactorCache bounds what is remembered, at about 1 KiB each; past it, all is forgotten.
+// redactorCache bounds what is remembered, at up to 2 KiB each; past it, all is forgotten.
 const redactorCache = 4096
 
 func newRedactor(rewrite func([]string) []string) *redactor {
@@ -96,24 +95,23 @@ func (d *redactor) actors(all []flow.Actor) []flow.Actor {
 func (d *redactor) actor(a flow.Actor) flow.Actor {
 	if a.P != nil {
 		p := *a.P
-		p.CommandLine = d.line(p.CommandLine)
+		d.process(&p)
 		a.P = &p
 	}
 	a.Holders = d.actors(a.Holders)
 	return a
 }
 
-func (d *redactor) line(text string) string {
-	if text == "" {
-		return ""
+// process rewrites the arguments, never the line that was made of them: where one ends is lost in it.
+func (d *redactor) process(p *flow.Process) {
+	argv := p.Argv
+	line, ok := d.seen[argv]
+	if !ok {
+		p.Rewrite(d.rewrite)
+		if line = p.CommandLine; len(d.seen) >= redactorCache {
+			clear(d.seen)
+		}
+		d.seen[argv] = line
 	}
-	if done, ok := d.seen[text]; ok {
-		return done
-	}
-	done := strings.Join(d.rewrite(strings.Fields(text)), " ")
-	if len(d.seen) >= redactorCache {
-		clear(d.seen)
-	}
-	d.seen[text] = done
-	return done
+	p.Argv, p.CommandLine = "", line
 }

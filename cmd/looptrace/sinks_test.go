@@ -137,7 +137,8 @@ func TestLogFileIsRedacted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &flow.Process{ProcessID: flow.ProcessID{PID: 1}, CommandLine: "curl --password " + secret}
+	p := &flow.Process{ProcessID: flow.ProcessID{PID: 1}}
+	p.SetArgs([]byte("curl\x00-H\x00Authorization: Bearer "+secret+"\x00--client-secret\x00not "+secret), nil)
 	r := &flow.Record{Event: "bind", Time: time.Unix(0, 0), Proto: 6, Sock: &flow.SockRecord{
 		Address: netip.MustParseAddr("127.0.0.1"), Process: flow.Actor{P: p, Attribution: "hook"},
 	}}

@@ -216,18 +216,29 @@ func (p *Process) SetPath(exe string) {
 	}
 }
 
-// SetArgs keeps the command line: argv joined by spaces. argv is NUL-separated; rewrite may be nil.
+// SetArgs keeps the arguments, and the command line that they make. argv is NUL-separated; rewrite may be
+// nil. What a rewrite takes out is not kept.
 func (p *Process) SetArgs(argv []byte, rewrite func([]string) []string) {
-	args := strings.Split(strings.TrimRight(string(argv), "\x00"), "\x00")
+	p.Argv = strings.TrimRight(string(argv), "\x00")
 	if rewrite != nil {
-		args = rewrite(args)
+		p.Argv = strings.Join(rewrite(strings.Split(p.Argv, "\x00")), "\x00")
 	}
-	line := strings.ToValidUTF8(strings.Join(args, " "), "\uFFFD") // what is written; it may be longer
+	p.CommandLine = commandLine(p.Argv)
+}
+
+// Rewrite makes the command line anew, as SetArgs with that rewrite would have.
+func (p *Process) Rewrite(rewrite func([]string) []string) {
+	p.SetArgs([]byte(p.Argv), rewrite)
+}
+
+// commandLine joins arguments by spaces and cuts what does not fit.
+func commandLine(argv string) string {
+	line := strings.ToValidUTF8(strings.ReplaceAll(argv, "\x00", " "), "\uFFFD") // what is written; it may be longer
 	for len(line) > maxCommandLine {
 		_, size := utf8.DecodeLastRuneInString(line)
 		line = line[:len(line)-size]
 	}
-	p.CommandLine = line
+	return line
 }
 
 func (ps *processes) rename(ev *TaskEvent) {

@@ -132,7 +132,9 @@ type Process struct {
 	Comm      string
 	ExeName   string
 	ExePath   string
-	// CommandLine is argv joined by spaces, cut and (if so configured) redacted.
+	// Argv is the arguments, NUL-separated and (if so configured) redacted. No sink writes it.
+	Argv string
+	// CommandLine is Argv joined by spaces and cut.
 	CommandLine string
 	Owner       string // user name of UID
 	Unit        string // systemd unit

@@ -6,9 +6,12 @@ import (
 	"bytes"
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // held is a row of the kernel's tables; nobody: no process has it open.
@@ -395,6 +398,31 @@ func TestReviewed(t *testing.T) {
 			want:  []string{"100ms #1 bind cli/20 127.0.0.1:?"},
 		},
 	})
+}
+
+// TestRewriteLater: whether arguments are rewritten when they come or afterwards, the line is the same.
+func TestRewriteLater(t *testing.T) {
+	for _, args := range []string{
+		"perl|ps.pl|-H|Authorization: Bearer s3cret|--client-secret|s3 cret",
+		"app|--password|" + strings.Repeat("s3cret ", 200) + "|--port|80",
+		"app|" + strings.Repeat("x", maxCommandLine) + "|--token=s3cret",
+		"sh|-c|curl -u me:s3cret http://h\xff|",
+		"",
+	} {
+		t.Run(args[:min(len(args), 40)], func(t *testing.T) {
+			argv := []byte(strings.ReplaceAll(args, "|", "\x00"))
+			var first, later Process
+			first.SetArgs(argv, RedactArgs)
+			later.SetArgs(argv, nil)
+			later.Rewrite(RedactArgs)
+			if diff := cmp.Diff(first.CommandLine, later.CommandLine); diff != "" {
+				t.Errorf("(-when it came +later):\n%s", diff)
+			}
+			if strings.Contains(later.CommandLine+later.Argv, "s3") {
+				t.Errorf("leaked: %q", later.CommandLine)
+			}
+		})
+	}
 }
 
 func TestCommandLineIsCut(t *testing.T) {
