@@ -39,7 +39,7 @@ type Config struct {
 	Snapshot bool                         // report what was there before
 	Summary  time.Duration                // count connections, and write the counts as often; 0: write each
 	Version  string                       // for the start record
-	Filters  map[string]any               // for the start record: the filters as the user gave them
+	Filters  map[string]any               // for the start record: the filters in force
 	Args     func(argv []string) []string // rewrites command lines (redaction); nil leaves them
 }
 

@@ -65,7 +65,7 @@ func parseOptions(g given, targets []string) (*options, error) {
 	if p.isSet("log-file") && o.logFile == "" {
 		p.fail("--log-file PATH", "--log-file needs a path")
 	}
-	o.cfg.Filters = p.filtersGiven(targets)
+	o.cfg.Filters = p.filtersGiven(o.cfg.Filter.Targets)
 	return o, p.err
 }
 
@@ -119,8 +119,9 @@ func (p *parser) filter(targets []string) flow.Filter {
 // filterFlags are those that the start record repeats.
 var filterFlags = []string{"event", "proto", "port", "pid", "comm", "user", "container", "netns"}
 
-// filtersGiven is what the start record says about the filters: the user's own words.
-func (p *parser) filtersGiven(targets []string) map[string]any {
+// filtersGiven is what the start record says about the filters: the user's own words, but for targets. Those
+// may be whole messages, and URLs with a password.
+func (p *parser) filtersGiven(targets []flow.Target) map[string]any {
 	filters := map[string]any{}
 	for _, name := range filterFlags {
 		if p.isSet(name) {
@@ -133,7 +134,11 @@ func (p *parser) filtersGiven(targets []string) map[string]any {
 		}
 	}
 	if len(targets) > 0 {
-		filters["target"] = slices.Clone(targets)
+		words := make([]string, len(targets))
+		for i, t := range targets {
+			words[i] = t.String()
+		}
+		filters["target"] = words
 	}
 	return filters
 }

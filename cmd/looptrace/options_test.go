@@ -100,13 +100,13 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// TestFiltersGiven: the start record has the user's own words.
+// TestFiltersGiven: the start record has the user's own words, and of targets what was understood.
 func TestFiltersGiven(t *testing.T) {
-	o, err := parse(t, "--port", "80,!22", "--failed", "localhost:1")
+	o, err := parse(t, "--port", "80,!22", "--failed", "http://u:hunter6@localhost/", "5432", "dial tcp 127.0.0.2:9: refused")
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]any{"port": "80,!22", "failed": true, "target": []string{"localhost:1"}}
+	want := map[string]any{"port": "80,!22", "failed": true, "target": []string{"127.0.0.1:80", "[::1]:80", ":5432", "127.0.0.2:9"}}
 	if diff := cmp.Diff(want, o.cfg.Filters); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

@@ -19,6 +19,18 @@ type Target struct {
 	Port uint16
 }
 
+// String is the target as ParseTarget takes it: 127.0.0.1:80, [::1]:80, :80, 127.0.0.1 or ::1.
+func (t Target) String() string {
+	switch {
+	case !t.Addr.IsValid():
+		return ":" + strconv.Itoa(int(t.Port))
+	case t.Port == 0:
+		return t.Addr.String()
+	default:
+		return netip.AddrPortFrom(t.Addr, t.Port).String()
+	}
+}
+
 // targetHint ends each error of ParseTarget: what to type instead.
 const targetHint = "try 49342, :49342, 127.0.0.1:49342, [::1]:49342, localhost:49342 or http://localhost:49342"
 

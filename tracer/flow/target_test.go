@@ -210,3 +210,14 @@ func FuzzParseTarget(f *testing.F) {
 		}
 	})
 }
+
+func TestTargetString(t *testing.T) {
+	for _, text := range []string{"127.0.0.1:80", "[::1]:80", ":80", "127.0.0.1", "::1"} {
+		t.Run(text, func(t *testing.T) {
+			targets, err := ParseTarget(text)
+			if err != nil || len(targets) != 1 || targets[0].String() != text {
+				t.Errorf("got %v, %v", targets, err)
+			}
+		})
+	}
+}
