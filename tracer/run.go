@@ -58,7 +58,7 @@ func (t *Tracer) Run(ctx context.Context, sinks ...Sink) error {
 	return t.finish()
 }
 
-// open writes what comes before live records.
+// open writes what comes before live records. A sink's error is no error of it: the tracer is up.
 func (t *Tracer) open() error {
 	if err := t.readProcesses(); err != nil {
 		return err
@@ -68,7 +68,7 @@ func (t *Tracer) open() error {
 		return fmt.Errorf("snapshot: %w", err)
 	}
 	t.settle()
-	return t.sinkErr
+	return nil
 }
 
 // drain reads what the ring holds; it waits for the first record until the deadline.

@@ -134,7 +134,8 @@ func (t *Tracer) Form() Form { return t.hooks.form }
 // Lost gives how many events were lost so far. Safe for concurrent use.
 func (t *Tracer) Lost() uint64 { return t.lost.Load() }
 
-// Ready is closed once the start record and the snapshot are written.
+// Ready is closed once the start record and the snapshot are with the sinks, also where one of them failed
+// to write them: then Run ends right after.
 func (t *Tracer) Ready() <-chan struct{} { return t.ready }
 
 // Plant makes a running process the root of the tree that Config.Filter.Tree asks for. Call it

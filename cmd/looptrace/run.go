@@ -86,9 +86,11 @@ func (s *session) follow(ctx context.Context, child *actor) error {
 	select {
 	case <-s.tracer.Ready():
 	case <-traced:
-		return errors.Join(err, child.abandon())
+		if !s.ready() {
+			return errors.Join(err, child.abandon())
+		}
 	}
-	child.release()
+	child.release() // also where its records cannot be written
 	status := child.wait()
 	cancel()
 	<-traced

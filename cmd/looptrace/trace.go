@@ -132,6 +132,16 @@ func (s *session) trace(ctx context.Context) error {
 	return err
 }
 
+// ready says whether the tracer came up.
+func (s *session) ready() bool {
+	select {
+	case <-s.tracer.Ready():
+		return true
+	default:
+		return false
+	}
+}
+
 // stopAfterDuration counts from the first record, not from the start of the process.
 func (s *session) stopAfterDuration(ctx context.Context, cancel context.CancelFunc) {
 	if s.options.duration == 0 {
