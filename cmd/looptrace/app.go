@@ -13,7 +13,7 @@ import (
 // about is the help's and the man page's description. Indented lines are examples.
 const about = `looptrace shows what happens on this machine's loopback interface, process by process: which
 program bound a port, who listens, who connects to whom, what was refused and why, and who
-holds a port that is "already in use". It needs root, a kernel of 5.8 or later and no set-up.
+holds a port that is "already in use". It needs root, a kernel of 5.10 or later and no set-up.
 
 TARGET limits it to ports or addresses: 49342, :49342, 127.0.0.1:49342, [::1]:49342,
 localhost:49342, a URL, or any quoted text that holds one, such as an error message.
@@ -52,6 +52,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			command(completionCommand(), forNothing),
 			command(manCommand(), forNothing),
 			command(helpCommand(), forNothing),
+			command(versionCommand(), forNothing),
 		},
 		Writer:                stdout,
 		ErrWriter:             stderr,
@@ -108,35 +109,74 @@ func flagNames(flags []cli.Flag) []string {
 }
 
 // arrange moves flags before targets, so that `looptrace 8080 -o json` works: package flag stops at
-// the first word that is none. What follows a command is the command's.
+// the first word that is none. What follows a command is the command's. With --help, targets are let go:
+// the library would take them for commands.
 func arrange(args []string, app *cli.App) []string {
 	if len(args) == 0 {
 		return args
 	}
-	var flags, targets []string
-	for i := 1; i < len(args); i++ {
-		word := args[i]
-		switch {
-		case word == "--":
-			targets = append(targets, args[i+1:]...)
-			i = len(args)
-		case len(word) > 1 && word[0] == '-':
-			flags = append(flags, word)
-			if !takesValue(word) {
-				continue
-			}
-			if i++; i == len(args) {
-				return append(args[:1:1], flags...) // without its value: an error, whatever else there is
-			}
-			flags = append(flags, args[i])
-		case len(targets) == 0 && app.Command(word) != nil:
-			return args
-		default:
-			targets = append(targets, word)
+	words := &line{rest: args[1:]}
+	var targets []string
+	help := false
+	for len(words.rest) > 0 {
+		words.takeFlags(&help)
+		if len(words.rest) == 0 {
+			break
 		}
+		word := words.rest[0]
+		words.rest = words.rest[1:]
+		if word == "--" {
+			targets = append(targets, words.rest...)
+			break
+		}
+		if len(targets) == 0 && app.Command(word) != nil {
+			words.flags = append(words.flags, word)
+			words.takeFlags(new(bool))
+			return append(append(args[:1:1], words.flags...), words.rest...)
+		}
+		targets = append(targets, word)
 	}
-	if len(targets) == 0 {
-		return append(args[:1:1], flags...)
+	if len(targets) == 0 || help || words.unfinished {
+		return append(args[:1:1], words.flags...)
 	}
-	return append(append(append(args[:1:1], flags...), "--"), targets...)
+	return append(append(append(args[:1:1], words.flags...), "--"), targets...)
+}
+
+// line is a command line that is being read.
+type line struct {
+	flags      []string
+	rest       []string
+	unfinished bool // the last flag lacks its value: an error, whatever else there is
+}
+
+// takeFlags takes what stands before the next word that is no flag, or --.
+func (l *line) takeFlags(help *bool) {
+	for len(l.rest) > 0 {
+		word := l.rest[0]
+		if len(word) < 2 || word[0] != '-' || word == "--" {
+			return
+		}
+		n := 1
+		if takesValue(word) {
+			n = 2
+		}
+		if l.unfinished = n > len(l.rest); l.unfinished {
+			n = len(l.rest)
+		}
+		*help = *help || word == "--help" || word == "-h"
+		l.flags = append(append(l.flags, detach(word)), l.rest[1:n]...)
+		l.rest = l.rest[n:]
+	}
+}
+
+// detach makes -ojson the -o=json that package flag knows.
+func detach(word string) string {
+	_, whole := specOf(word)
+	if whole || len(word) < 3 || word[1] == '-' {
+		return word
+	}
+	if s, ok := specOf(word[:2]); ok && s.value != "" {
+		return word[:2] + "=" + word[2:]
+	}
+	return word
 }

@@ -18,9 +18,9 @@ func completionCommand() *cli.Command {
 		UsageText: "looptrace completion bash|zsh|fish",
 		Description: `Examples:
 
-    looptrace completion bash | sudo tee /usr/share/bash-completion/completions/looptrace >/dev/null
-    looptrace completion zsh | sudo tee /usr/local/share/zsh/site-functions/_looptrace >/dev/null
-    looptrace completion fish > ~/.config/fish/completions/looptrace.fish`,
+    sudo sh -c 'looptrace completion bash >/usr/share/bash-completion/completions/looptrace'
+    sudo sh -c 'looptrace completion zsh >/usr/local/share/zsh/site-functions/_looptrace'
+    looptrace completion fish >~/.config/fish/completions/looptrace.fish`,
 		Action: func(c *cli.Context) error {
 			script := map[string]func(*cli.App) string{"bash": bashCompletion, "zsh": zshCompletion, "fish": fishCompletion}[c.Args().First()]
 			if script == nil || c.Args().Len() != 1 {

@@ -24,8 +24,8 @@ Commands:{{range .VisibleCommands}}
 ` + flagHelp(forStream) + `   -h, --help               show this help; looptrace COMMAND --help shows a command's
    -v, --version            print the version
 
-Exit codes: 0 done, 1 failed while running, 2 usage, 3 cannot run here (looptrace doctor says what is
-missing), 5 with --strict if events were lost. Run exits as its command did.
+Exit codes: 0 done, 1 failed while running, 2 usage, 3 cannot run here (looptrace doctor says what
+is missing), 5 with --strict if events were lost. Run exits as its command did.
 `
 }
 
@@ -55,9 +55,32 @@ func flagHelp(scope scope) string {
 		if s.short != "" {
 			short = "-" + s.short + ", "
 		}
-		fmt.Fprintf(&b, "   %s%-21s%s\n", short, "--"+s.name+" "+s.value, s.usage)
+		usage := strings.Join(wrap(s.usage, helpWidth-helpIndent), "\n"+strings.Repeat(" ", helpIndent))
+		fmt.Fprintf(&b, "   %s%-21s%s\n", short, "--"+s.name+" "+s.value, usage)
 	}
 	return b.String()
+}
+
+const (
+	helpWidth  = 99 // columns: wider, lines break where a terminal of 100 has no more room
+	helpIndent = 28 // where the text on a flag begins
+)
+
+// wrap breaks a text into lines, at blanks.
+func wrap(text string, width int) []string {
+	lines := []string{""}
+	for word := range strings.FieldsSeq(text) {
+		last := &lines[len(lines)-1]
+		switch {
+		case *last == "":
+			*last = word
+		case len(*last)+1+len(word) <= width:
+			*last += " " + word
+		default:
+			lines = append(lines, word)
+		}
+	}
+	return lines
 }
 
 // helpCommand is `looptrace help [COMMAND]`.
@@ -76,6 +99,19 @@ func helpCommand() *cli.Command {
 				return unknownCommand(c.App, name)
 			}
 			return cli.ShowCommandHelp(root, name)
+		},
+	}
+}
+
+// versionCommand is --version for who types it as a command. It is not in the help, which has the flag.
+func versionCommand() *cli.Command {
+	return &cli.Command{
+		Name:   "version",
+		Usage:  "print the version",
+		Hidden: true,
+		Action: func(c *cli.Context) error {
+			cli.ShowVersion(c)
+			return nil
 		},
 	}
 }

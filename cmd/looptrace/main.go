@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -22,9 +23,27 @@ func main() {
 	// EPIPE and the run ends in order. Not ignored: `run` would hand that down to its command.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 
-	app := newApp(os.Stdout, os.Stderr)
+	out := &checkedWriter{to: os.Stdout}
+	app := newApp(out, os.Stderr)
 	err := app.RunContext(context.Background(), arrange(os.Args, app))
+	if err == nil {
+		err = out.err
+	}
 	os.Exit(finish(os.Stderr, err))
+}
+
+// checkedWriter keeps the first error of a writer: the library, whose help goes there, does not look at it.
+type checkedWriter struct {
+	to  io.Writer
+	err error
+}
+
+func (w *checkedWriter) Write(p []byte) (int, error) {
+	n, err := w.to.Write(p)
+	if w.err == nil {
+		w.err = err
+	}
+	return n, err
 }
 
 // hidden runs what looptrace starts of itself, and people never: it has no flags and no help.

@@ -231,6 +231,13 @@ func TestArrange(t *testing.T) {
 		{"no targets", "--failed", "--failed"},
 		{"after --", "--failed -- --x", "--failed -- --x"},
 		{"a value that is missing", "80 --port", "--port"},
+		{"a value at its letter", "80 -ojson", "-o=json -- 80"},
+		{"a value at its letter, for a command", "run -ojson -- curl -ox", "run -o=json -- curl -ox"},
+		{"a value at its letter, for a command without --", "run -ojson curl -ox", "run -o=json curl -ox"},
+		{"a long flag with one dash", "-output json 80", "-output json -- 80"},
+		{"help after targets", "80 --help", "--help"},
+		{"help before a command is the command's", "--help run", "--help run"},
+		{"the help of what run starts", "run curl -h", "run curl -h"},
 	}
 	app := newApp(nil, nil)
 	for _, test := range tests {
