@@ -74,11 +74,12 @@ func (d *director) direct(ctx context.Context, s *session) error {
 	defer cancel()
 	var err error
 	traced := make(chan struct{})
-	go func() { // ends with tracing
+	go func() { // ends with tracing, or by itself: a closed pipe, which is no error
 		err = s.trace(tracing)
+		cancel()
 		close(traced)
 	}()
-	played := d.play(ctx, s, traced)
+	played := d.play(tracing, s)
 	cancel()
 	<-traced
 	if err := errors.Join(err, played); err != nil || ctx.Err() != nil {
@@ -88,18 +89,18 @@ func (d *director) direct(ctx context.Context, s *session) error {
 	return nil
 }
 
-// play is the scene.
-func (d *director) play(ctx context.Context, s *session, traced <-chan struct{}) error {
+// play is the scene. It is broken off where ctx ends: others say why.
+func (d *director) play(ctx context.Context, s *session) error {
 	select {
 	case <-s.tracer.Ready():
-	case <-traced:
-		return nil // why is said by what traced ended with
+	case <-ctx.Done():
+		return nil
 	}
 	for _, step := range []func() error{d.listen, d.connect, d.kill, d.refuse, d.takeOver, d.collide} {
 		if err := step(); err != nil {
 			return err
 		}
-		if err := d.prompt.wait(ctx, traced); err != nil || ctx.Err() != nil {
+		if err := d.prompt.wait(ctx); err != nil || ctx.Err() != nil {
 			return err
 		}
 	}

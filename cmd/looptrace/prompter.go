@@ -44,7 +44,7 @@ const patience = 15 * time.Second
 
 // wait returns when all that is expected is out, or with the first that is not. It does not complain where the
 // scene was broken off: others say why.
-func (p *prompter) wait(ctx context.Context, traced <-chan struct{}) error {
+func (p *prompter) wait(ctx context.Context) error {
 	late := time.After(patience)
 	p.mu.Lock()
 	expected := p.expected
@@ -54,8 +54,6 @@ func (p *prompter) wait(ctx context.Context, traced <-chan struct{}) error {
 		case <-e.out:
 		case <-ctx.Done():
 			return nil
-		case <-traced:
-			return fmt.Errorf("the trace ended before %s", e.what)
 		case <-late:
 			return fmt.Errorf("no record of %s came within %v", e.what, patience)
 		}
