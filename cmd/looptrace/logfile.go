@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -35,7 +36,7 @@ type logFile struct {
 func openLogFile(path string, redact bool) (*logFile, error) {
 	file, err := openRotated(path)
 	if err != nil {
-		return nil, usagef(logFileHint(err), "--log-file %s: %v", path, bareError(err))
+		return nil, usagef(logFileHint(path, err), "--log-file %s: %v", path, bareError(err))
 	}
 	l := &logFile{file: file, queue: newQueue(file)}
 	l.json = output.NewJSON(&l.batch)
@@ -46,9 +47,10 @@ func openLogFile(path string, redact bool) (*logFile, error) {
 	return l, nil
 }
 
-func logFileHint(err error) string {
+func logFileHint(path string, err error) string {
+	_, noDir := os.Stat(filepath.Dir(path))
 	switch {
-	case errors.Is(err, syscall.ENOENT):
+	case errors.Is(err, syscall.ENOENT) && noDir != nil: // /proc has no such file and takes none
 		return "make the directory first"
 	case errors.Is(err, syscall.EISDIR):
 		return "give the path of a file, not of a directory"
@@ -133,6 +135,7 @@ const (
 type rotated struct {
 	mu   sync.Mutex
 	path string
+	made bool // it was not there before
 	out  io.WriteCloser
 }
 
@@ -149,6 +152,8 @@ func openRotated(path string) (*rotated, error) {
 // open leaves the opening of a plain file to the rotating writer, which does it late, and so tries
 // first. What is no plain file must not be rotated: that would rename /dev/stderr.
 func (r *rotated) open() (io.WriteCloser, error) {
+	_, err := os.Lstat(r.path)
+	absent := errors.Is(err, os.ErrNotExist)
 	f, err := os.OpenFile(r.path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NONBLOCK, logMode)
 	if err != nil {
 		return nil, err
@@ -157,10 +162,26 @@ func (r *rotated) open() (io.WriteCloser, error) {
 	if err != nil || !info.Mode().IsRegular() {
 		return f, err
 	}
-	if err := f.Close(); err != nil {
+	if err := errors.Join(endLine(f, info.Size()), f.Close()); err != nil {
 		return nil, err
 	}
+	r.made = absent
 	return &timberjack.Logger{Filename: r.path, MaxSize: rotateAtMB, MaxBackups: keepRotated}, nil
+}
+
+// endLine ends the line that a full disk broke off: what is appended would be a part of it.
+func endLine(f *os.File, size int64) error {
+	read, err := os.Open(f.Name())
+	if err != nil || size == 0 {
+		return nil // not ours to read
+	}
+	defer read.Close()
+	last := make([]byte, 1)
+	if _, err := read.ReadAt(last, size-1); err != nil || last[0] == '\n' {
+		return nil
+	}
+	_, err = f.Write([]byte{'\n'})
+	return err
 }
 
 func (r *rotated) Write(p []byte) (int, error) {
@@ -184,5 +205,10 @@ func (r *rotated) reopen() error {
 func (r *rotated) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.out.Close()
+	err := r.out.Close()
+	// A run that could not begin leaves nothing behind.
+	if info, statErr := os.Stat(r.path); r.made && statErr == nil && info.Size() == 0 {
+		err = errors.Join(err, os.Remove(r.path))
+	}
+	return err
 }

@@ -157,6 +157,47 @@ func TestLogFileIsRedacted(t *testing.T) {
 	}
 }
 
+// TestLogFileIsLeftInOrder: what was there before is a line of its own, and nothing is made for nothing.
+func TestLogFileIsLeftInOrder(t *testing.T) {
+	start := &flow.Record{Event: "start", Time: time.Unix(1, 0), Start: &flow.StartRecord{}}
+	tests := []struct {
+		name   string
+		before string // "": no file
+		record *flow.Record
+		want   string // how the file begins; "": no file
+	}{
+		{"a line that a full disk broke off", `{"time":"2026`, start, "{\"time\":\"2026\n{\"time\":\"1970"},
+		{"whole lines", "{}\n", start, "{}\n{\"time\":"},
+		{"a new file", "", start, "{\"time\":"},
+		{"a new file without a record", "", nil, ""},
+		{"a file without a new record", "{}\n", nil, "{}\n"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "log.json")
+			if test.before != "" {
+				if err := os.WriteFile(path, []byte(test.before), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			l, err := openLogFile(path, true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if test.record != nil {
+				err = errors.Join(l.Write(test.record), l.Flush())
+			}
+			if err := errors.Join(err, l.Close()); err != nil {
+				t.Fatal(err)
+			}
+			got, err := os.ReadFile(path)
+			if (err == nil) != (test.want != "") || !strings.HasPrefix(string(got), test.want) {
+				t.Errorf("got %q, %v; want %q", got, err, test.want)
+			}
+		})
+	}
+}
+
 // TestRedactorReachesEveryProcess fills a record by reflection, so that a field which is added later and
 // leads to a process fails here until the redactor knows it.
 func TestRedactorReachesEveryProcess(t *testing.T) {
