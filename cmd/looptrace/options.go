@@ -3,6 +3,7 @@
 package main
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -95,8 +96,8 @@ func (p *parser) fail(hint, format string, args ...any) {
 
 func (p *parser) filter(targets []string) flow.Filter {
 	f := flow.Filter{
-		Events:     values(p, "event", oneOf(eventNames)),
-		Protos:     values(p, "proto", parseProto),
+		Events:     values(p, "event", oneOf(eventNames), eventNames...),
+		Protos:     values(p, "proto", parseProto, slices.Collect(maps.Values(protocols))...),
 		Ports:      values(p, "port", parsePort),
 		PIDs:       values(p, "pid", parsePID),
 		Comms:      values(p, "comm", parseComm),

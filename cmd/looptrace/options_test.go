@@ -48,6 +48,13 @@ func TestOptions(t *testing.T) {
 			}}},
 		},
 		{
+			name: "some of what is listed left out", args: []string{"--port", "1,2,!1", "--proto", "!udp"},
+			want: options{format: "text", redactLog: true, cfg: tracer.Config{Snapshot: true, Filter: flow.Filter{
+				Ports:  flow.Set[uint16]{Include: []uint16{1, 2}, Exclude: []uint16{1}},
+				Protos: flow.Set[uint16]{Exclude: []uint16{17}},
+			}}},
+		},
+		{
 			name: "a repeated flag", args: []string{"--pid", "1", "--pid", "2,3"},
 			want: options{format: "text", redactLog: true, cfg: tracer.Config{Snapshot: true, Filter: flow.Filter{PIDs: flow.Set[uint32]{Include: []uint32{1, 2, 3}}}}},
 		},

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"math"
 	"os"
 	"os/user"
 	"slices"
@@ -17,8 +18,9 @@ import (
 	"github.com/looptrace/looptrace/tracer/flow"
 )
 
-// values reads a list: each value may have a ! before it.
-func values[T comparable](p *parser, name string, parse func(string) (T, error)) flow.Set[T] {
+// values reads a list: each value may have a ! before it. All is every value that there is, where that can
+// be told.
+func values[T comparable](p *parser, name string, parse func(string) (T, error), all ...T) flow.Set[T] {
 	var set flow.Set[T]
 	if !p.isSet(name) {
 		return set
@@ -38,6 +40,12 @@ func values[T comparable](p *parser, name string, parse func(string) (T, error))
 		default:
 			set.Include = append(set.Include, v)
 		}
+	}
+	if len(set.Include) > 0 {
+		all = set.Include
+	}
+	if len(all) > 0 && !slices.ContainsFunc(all, func(v T) bool { return !slices.Contains(set.Exclude, v) }) {
+		p.fail("take a value out of it, or the ! from one", "--%s %q: nothing can pass, every value is left out", name, p.text(name))
 	}
 	return set
 }
@@ -92,8 +100,11 @@ func parseComm(s string) (string, error) {
 
 func parseAny(s string) (string, error) { return s, nil }
 
+// noUser is (uid_t)-1: to the kernel it means that there is none, or to keep the one there is.
+const noUser = math.MaxUint32
+
 func parseUser(s string) (uint32, error) {
-	if n, err := strconv.ParseUint(s, 10, 32); err == nil {
+	if n, err := strconv.ParseUint(s, 10, 32); err == nil && n != noUser {
 		return uint32(n), nil
 	}
 	u, err := user.Lookup(s)
