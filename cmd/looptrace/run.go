@@ -94,6 +94,9 @@ func (s *session) follow(ctx context.Context, child *actor) error {
 	status := child.wait()
 	cancel()
 	<-traced
+	if s.log == nil { // else stderr is the command's alone
+		s.summarize()
+	}
 	return runResult(err, status)
 }
 

@@ -37,10 +37,15 @@ func streamCommand(c *cli.Context) error {
 	go watchPipe(ctx, os.Stdout, stop) // ends with ctx
 
 	err = s.trace(ctx)
-	if o.format == formatText && isTerminal(os.Stderr) {
+	s.summarize()
+	return err
+}
+
+// summarize ends a run that people look at.
+func (s *session) summarize() {
+	if s.options.format == formatText && isTerminal(os.Stderr) {
 		s.gate.tally.print(os.Stderr)
 	}
-	return err
 }
 
 // interruptible gives a context that ends with SIGINT or SIGTERM. The second of them kills: it does not
@@ -51,13 +56,14 @@ func interruptible(parent context.Context) (context.Context, context.CancelFunc)
 	return ctx, stop
 }
 
-// newSink writes records in a format. Colour needs a terminal, and nobody who minds.
+// newSink writes records in a format. Colour needs a terminal, stdout on one too (else someone reads what
+// `run` writes with a program), and nobody who minds.
 func newSink(f *os.File, format string) tracer.Sink {
 	if format == formatJSON {
 		return output.NewJSON(f)
 	}
 	plain := os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb"
-	return output.NewText(f, output.TextOptions{Color: !plain && isTerminal(f)})
+	return output.NewText(f, output.TextOptions{Color: !plain && isTerminal(os.Stdout) && isTerminal(f)})
 }
 
 // session is one run of the tracer, from its flags to its last record.
