@@ -97,7 +97,7 @@ func onUsageError(c *cli.Context, err error, _ bool) error {
 			hint = "did you mean --" + like + "? " + hint
 		}
 	}
-	return &usageError{message: message, advice: hint}
+	return &usageError{message: visible(message), advice: hint}
 }
 
 func flagNames(flags []cli.Flag) []string {

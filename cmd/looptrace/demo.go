@@ -35,7 +35,7 @@ func demo(c *cli.Context) error {
 	}
 	o.cfg = tracer.Config{Filter: flow.Filter{Tree: true}, Version: version}
 	o.cfg.Filters = map[string]any{"run": "demo"}
-	ctx, stop := interruptible(c.Context)
+	ctx, stop := interruptible(c.Context, true)
 	defer stop()
 	cast, err := newCast()
 	if err != nil {

@@ -6,8 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
 	"syscall"
+	"unicode/utf8"
 
+	"github.com/looptrace/looptrace/output"
 	"github.com/looptrace/looptrace/tracer"
 )
 
@@ -34,7 +38,18 @@ func (e *usageError) Error() string { return e.message }
 func (e *usageError) Hint() string { return e.advice }
 
 func usagef(hint, format string, args ...any) error {
-	return &usageError{message: fmt.Sprintf(format, args...), advice: hint}
+	return &usageError{message: visible(fmt.Sprintf(format, args...)), advice: hint}
+}
+
+// visible escapes a text that has in it what a terminal would act on: arguments may be anybody's words. What
+// is quoted in it already stays as it is.
+func visible(text string) string {
+	for _, r := range text { // U+FFFD is what bytes that are no UTF-8 are read as
+		if !strconv.IsPrint(r) || r == utf8.RuneError {
+			return string(output.Escape(nil, text))
+		}
+	}
+	return text
 }
 
 // statusError carries the exit code of the command that `run` started. There is nothing to say about it.
@@ -89,7 +104,11 @@ func finish(stderr io.Writer, err error) int {
 
 // complain writes an error, and below it what to do about it.
 func complain(stderr io.Writer, err error) {
-	fmt.Fprintf(stderr, "looptrace: %v\n", err)
+	lines := strings.Split(err.Error(), "\n") // joined errors
+	for i := range lines {
+		lines[i] = visible(lines[i])
+	}
+	fmt.Fprintf(stderr, "looptrace: %s\n", strings.Join(lines, "\n"))
 	var hinted interface{ Hint() string }
 	if errors.As(err, &hinted) && hinted.Hint() != "" {
 		fmt.Fprintf(stderr, "hint: %s\n", hinted.Hint())

@@ -36,6 +36,9 @@ func invoker(as string) (*identity, error) {
 	if os.Geteuid() != 0 || uid == "" || uid == "0" {
 		return nil, nil
 	}
+	if _, err := parseID(uid); err != nil {
+		return nil, usagef("it is sudo that sets it: unset it, or name a user with --as USER", "SUDO_UID %q: not the number of a user", uid)
+	}
 	u, err := user.LookupId(uid)
 	if err != nil {
 		// An account that is in no file here, of a directory service: its groups are not known.
@@ -45,10 +48,10 @@ func invoker(as string) (*identity, error) {
 }
 
 func identityOf(u *user.User) (*identity, error) {
-	uid, uidErr := strconv.Atoi(u.Uid)
-	gid, gidErr := strconv.Atoi(u.Gid)
+	uid, uidErr := parseID(u.Uid)
+	gid, gidErr := parseID(u.Gid)
 	if err := errors.Join(uidErr, gidErr); err != nil {
-		return nil, fmt.Errorf("user %s: %w", u.Username, err)
+		return nil, usagef("name another user with --as USER", "user %q: its number or its group's (%q) is none", u.Username, u.Gid)
 	}
 	who := &identity{uid: uid, gid: gid, groups: []int{gid}, name: u.Username, home: u.HomeDir}
 	ids, _ := u.GroupIds() // without: the primary group alone
@@ -58,6 +61,16 @@ func identityOf(u *user.User) (*identity, error) {
 		}
 	}
 	return who, nil
+}
+
+// parseID takes the number of a user or a group. That of none would let the command keep root: setresuid(2)
+// takes it for no change.
+func parseID(text string) (int, error) {
+	n, err := strconv.ParseUint(text, 10, 32)
+	if err == nil && n == noUser {
+		err = strconv.ErrRange
+	}
+	return int(n), err
 }
 
 // String is the identity as the stage takes it: UID:GID:GROUP,GROUP. Empty is nobody else.

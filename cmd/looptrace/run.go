@@ -118,7 +118,7 @@ func runResult(err error, status int) error {
 // forwardSignals passes on what was meant for the command. Looptrace itself stays until it ends.
 func (a *actor) forwardSignals(ctx context.Context) {
 	signals := make(chan os.Signal, 8) // more at once than there are kinds of them
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGHUP)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
 	defer signal.Stop(signals)
 	for {
 		select {

@@ -34,7 +34,7 @@ type actor struct {
 func startStopped(path string, argv []string, who *identity, stdin *os.File) (*actor, error) {
 	read, write, err := os.Pipe()
 	if err != nil {
-		return nil, fmt.Errorf("start %s: %w", argv[0], err)
+		return nil, fmt.Errorf("start %s: %w", visible(argv[0]), err)
 	}
 	defer read.Close()
 	cmd := exec.Command("/proc/self/exe")
@@ -43,7 +43,7 @@ func startStopped(path string, argv []string, who *identity, stdin *os.File) (*a
 	cmd.Env = who.environ(os.Environ())
 	cmd.ExtraFiles = []*os.File{read}
 	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start %s: %w", argv[0], errors.Join(err, write.Close()))
+		return nil, fmt.Errorf("start %s: %w", visible(argv[0]), errors.Join(err, write.Close()))
 	}
 	return &actor{cmd: cmd, gate: write}, nil
 }
@@ -91,7 +91,7 @@ func stage(args []string) int {
 	if err == nil {
 		err = execute(path, argv)
 	}
-	fmt.Fprintf(os.Stderr, "looptrace: %s: %v\n", argv[0], err)
+	fmt.Fprintf(os.Stderr, "looptrace: %s: %v\n", visible(argv[0]), err)
 	switch {
 	case errors.Is(err, errNoCommand), errors.Is(err, syscall.ENOENT):
 		return exitNotFound

@@ -27,7 +27,7 @@ func streamCommand(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := interruptible(c.Context) // before attaching, which takes its time
+	ctx, stop := interruptible(c.Context, o.logFile == "") // before attaching, which takes its time
 	defer stop()
 	s, err := newSession(o, newSink(os.Stdout, o.format))
 	if err != nil {
@@ -48,10 +48,14 @@ func (s *session) summarize() {
 	}
 }
 
-// interruptible gives a context that ends with SIGINT or SIGTERM. The second of them kills: it does not
-// wait for the drain.
-func interruptible(parent context.Context) (context.Context, context.CancelFunc) {
-	ctx, stop := signal.NotifyContext(parent, syscall.SIGINT, syscall.SIGTERM)
+// interruptible gives a context that ends with SIGINT, SIGTERM or SIGQUIT, and with SIGHUP where that reopens
+// no log file and nohup did not ask to go on. The second of them kills: it does not wait for the drain.
+func interruptible(parent context.Context, hangup bool) (context.Context, context.CancelFunc) {
+	signals := []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT}
+	if hangup && !signal.Ignored(syscall.SIGHUP) {
+		signals = append(signals, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(parent, signals...)
 	context.AfterFunc(ctx, stop)
 	return ctx, stop
 }
@@ -179,7 +183,7 @@ func (s *session) reopenOnHangup(ctx context.Context) {
 			return
 		case <-hangup:
 			if err := s.log.Reopen(); err != nil {
-				fmt.Fprintf(os.Stderr, "looptrace: reopen log file: %v\n", err)
+				complain(os.Stderr, fmt.Errorf("reopen log file: %w", err))
 			}
 		}
 	}
