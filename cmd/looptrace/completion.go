@@ -65,48 +65,67 @@ func longFlags(rows []spec) string {
 
 func bashCompletion(app *cli.App) string {
 	var values, scopes strings.Builder
+	var valued []string
 	for _, s := range flagTable() {
 		name := "--" + s.name
 		if s.short != "" {
 			name += "|-" + s.short
 		}
+		words := strings.Join(s.words, " ")
 		switch {
+		case s.words != nil && s.list:
+			fmt.Fprintf(&values, "\t%s) COMPREPLY=($(compgen -P \"$before\" -W '%s' -- \"${cur##*,}\")); return ;;\n", name, words)
 		case s.words != nil:
-			fmt.Fprintf(&values, "\t%s) COMPREPLY=($(compgen -W '%s' -- \"$cur\")); return ;;\n", name, strings.Join(s.words, " "))
+			fmt.Fprintf(&values, "\t%s) COMPREPLY=($(compgen -W '%s' -- \"$cur\")); return ;;\n", name, words)
+		case s.complete == "file":
+			fmt.Fprintf(&values, "\t%s) compopt -o default; return ;;\n", name)
 		case s.complete != "":
 			fmt.Fprintf(&values, "\t%s) COMPREPLY=($(compgen -A %s -- \"$cur\")); return ;;\n", name, s.complete)
 		case s.value != "":
 			fmt.Fprintf(&values, "\t%s) return ;;\n", name)
+		}
+		if s.value != "" {
+			valued = append(valued, name)
 		}
 	}
 	for _, c := range app.VisibleCommands() {
 		fmt.Fprintf(&scopes, "\t%s) flags='%s' ;;\n", c.Name, longFlags(specs(c.Flags)))
 	}
 	return strings.NewReplacer(
-		"@VALUES@", values.String(), "@SCOPES@", scopes.String(),
+		"@VALUES@", values.String(), "@VALUED@", strings.Join(valued, "|"), "@SCOPES@", scopes.String(),
 		"@FLAGS@", longFlags(specs(app.Flags))+" --version", "@COMMANDS@", strings.Join(commandNames(app), " "), "@SHELLS@", strings.Join(shells, " "),
 	).Replace(bashTemplate)
 }
 
-// The word before the cursor decides on values, the first word that is no flag on the command. In
-// `run`, everything from the command on is completed as if it stood alone.
+// The first word that is no flag and no flag's value decides on the command, the flag before the cursor on
+// values. Bash makes a word of its own of the = between them. What follows `run` is completed as if it
+// stood alone: by bash-completion where that is there. Of names of files readline knows best how to quote them.
 const bashTemplate = `# bash completion for looptrace
 _looptrace() {
-	local cur prev command='' flags='@FLAGS@' i
-	cur=${COMP_WORDS[COMP_CWORD]}
-	prev=${COMP_WORDS[COMP_CWORD-1]}
+	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} command='' flags='@FLAGS@' before='' i
+	COMPREPLY=()
 	for ((i = 1; i < COMP_CWORD; i++)); do
-		if [[ -z $command && " @COMMANDS@ " == *" ${COMP_WORDS[i]} "* ]]; then
-			command=${COMP_WORDS[i]}
-		elif [[ $command == run && ${COMP_WORDS[i]} == -- ]]; then
-			if declare -F _command_offset >/dev/null; then
-				_command_offset $((i + 1))
-			else
-				COMPREPLY=($(compgen -A command -A file -- "$cur"))
-			fi
-			return
-		fi
+		case ${COMP_WORDS[i]} in
+		--) ((i++)); break ;;
+		@VALUED@)
+			[[ ${COMP_WORDS[i+1]} == = ]] && ((i++))
+			((i++)) ;;
+		-*) ;;
+		*)
+			[[ -n $command ]] && break
+			command=${COMP_WORDS[i]} ;;
+		esac
 	done
+	if [[ $cur == = ]]; then
+		cur=
+	elif [[ $prev == = ]]; then
+		prev=${COMP_WORDS[COMP_CWORD-2]}
+	fi
+	if [[ $command == run && $i -le $COMP_CWORD && ($cur != -* || ${COMP_WORDS[i-1]} == -- || $i -lt $COMP_CWORD) ]]; then
+		_looptrace_command "$i"
+		return
+	fi
+	[[ $cur == *,* ]] && before=${cur%,*},
 	case $prev in
 @VALUES@	esac
 	case $command in
@@ -118,6 +137,16 @@ _looptrace() {
 	*) COMPREPLY=($(compgen -W "$flags" -- "$cur")) ;;
 	esac
 }
+_looptrace_command() {
+	local cur=${COMP_WORDS[COMP_CWORD]}
+	if declare -F _command_offset >/dev/null; then
+		_command_offset "$1"
+	elif [[ $COMP_CWORD -gt $1 || $cur == */* ]]; then
+		compopt -o default
+	else
+		COMPREPLY=($(compgen -A command -- "$cur"))
+	fi
+}
 complete -F _looptrace looptrace
 `
 
@@ -128,7 +157,7 @@ func zshCompletion(app *cli.App) string {
 		rest := ""
 		switch c.Name {
 		case "run":
-			rest = " \\\n\t\t\t'*:: :_normal'"
+			rest = " \\\n\t\t\t'(-)1: :{ _command_names -e }' \\\n\t\t\t'*:: :{ _normal }'"
 		case "completion":
 			rest = " \\\n\t\t\t'1:shell:(" + strings.Join(shells, " ") + ")'"
 		case "help":
@@ -139,24 +168,28 @@ func zshCompletion(app *cli.App) string {
 	return strings.NewReplacer("@FLAGS@", zshFlags(specs(app.Flags), "\t\t"), "@COMMANDS@", commands.String(), "@CASES@", cases.String()).Replace(zshTemplate)
 }
 
+// A local array called commands would hide zsh's own, in which the completion of a command looks. Flags end
+// at the first word (-A): those after it are the command's.
 const zshTemplate = `#compdef looptrace
 # zsh completion for looptrace
 _looptrace() {
 	local curcontext=$curcontext state line
-	local -a commands
-	commands=(
+	local -a subcommands
+	subcommands=(
 @COMMANDS@	)
-	_arguments -C@FLAGS@ \
+	_arguments -C -A '-*'@FLAGS@ \
 		'--version[print the version]' \
 		'1: :->first' \
 		'*:: :->rest'
 	case $state in
 	first)
-		_describe command commands
+		_describe command subcommands
 		return ;;
 	esac
 	case $line[1] in
-@CASES@	esac
+@CASES@	*)
+		_arguments@FLAGS@ ;;
+	esac
 }
 if [ "$funcstack[1]" = _looptrace ]; then
 	_looptrace "$@"
@@ -177,9 +210,13 @@ func zshFlags(rows []spec, indent string) string {
 		if s.list {
 			repeat = "*"
 		}
-		add(zshQuote(repeat + "--" + s.name + text))
+		long, short := repeat+"--"+s.name, "-"+s.short
+		if s.value != "" {
+			long, short = long+"=", short+"+" // the value as the next word too, or right after the letter
+		}
+		add(zshQuote(long + text))
 		if s.short != "" {
-			add(zshQuote("-" + s.short + text))
+			add(zshQuote(short + text))
 		}
 	}
 	add(zshQuote("--help[show help]"))
@@ -220,7 +257,16 @@ func fishCompletion(app *cli.App) string {
 	}
 	fmt.Fprintf(&b, "complete -c looptrace -n '__fish_seen_subcommand_from completion' -a %s\n", fishQuote(strings.Join(shells, " ")))
 	fmt.Fprintf(&b, "complete -c looptrace -n '__fish_seen_subcommand_from help' -a %s\n", fishQuote(strings.Join(commandNames(app), " ")))
-	fmt.Fprintf(&b, "complete -c looptrace -n '__fish_seen_subcommand_from run' -a '(__fish_complete_subcommand)'\n")
+	var valued []string // flags whose values are not the command
+	for _, s := range flagTable() {
+		if s.value != "" {
+			valued = append(valued, "--"+s.name)
+		}
+		if s.value != "" && s.short != "" {
+			valued = append(valued, "-"+s.short)
+		}
+	}
+	fmt.Fprintf(&b, "complete -c looptrace -n '__fish_seen_subcommand_from run' -a '(__fish_complete_subcommand --fcs-skip=2 %s)'\n", strings.Join(valued, " "))
 	return b.String()
 }
 
@@ -231,6 +277,8 @@ func fishFlags(b *strings.Builder, when string, rows []spec) {
 			fmt.Fprintf(b, " -s %s", s.short)
 		}
 		switch {
+		case s.words != nil && s.list:
+			fmt.Fprintf(b, " -x -a %s", fishQuote("(__fish_complete_list , 'string split \" \" \""+strings.Join(s.words, " ")+"\"')"))
 		case s.words != nil:
 			fmt.Fprintf(b, " -x -a %s", fishQuote(strings.Join(s.words, " ")))
 		case s.complete == "user":
