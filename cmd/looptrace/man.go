@@ -75,7 +75,7 @@ func sentence(s string) string { return strings.ToUpper(s[:1]) + s[1:] + "." }
 const manTail = `# EXIT STATUS
 
 **0**
-: Done, or stopped by SIGINT, SIGTERM or a closed pipe.
+: Done, or stopped by SIGINT, SIGTERM, SIGQUIT or a closed pipe; by SIGHUP too, where there is no **--log-file** to reopen.
 
 **1**
 : Failed while running.
@@ -95,7 +95,7 @@ was not found and with 126 where it could not be executed.
 # ENVIRONMENT
 
 **NO_COLOR**
-: If set, the text output has no colour on a terminal either.
+: If set, the text output has no colour on a terminal either. Where stdout is no terminal, it never has.
 
 # SEE ALSO
 
