@@ -45,6 +45,11 @@ func (d *redactor) record(r *flow.Record) *flow.Record {
 		conn.Listener = d.actor(conn.Listener)
 		c.Conn = &conn
 	}
+	if r.Summary != nil {
+		summary := *r.Summary
+		summary.Client.P, summary.Server.P = d.process(summary.Client.P), d.process(summary.Server.P)
+		c.Summary = &summary
+	}
 	return &c
 }
 
@@ -93,25 +98,25 @@ func (d *redactor) actors(all []flow.Actor) []flow.Actor {
 }
 
 func (d *redactor) actor(a flow.Actor) flow.Actor {
-	if a.P != nil {
-		p := *a.P
-		d.process(&p)
-		a.P = &p
-	}
+	a.P = d.process(a.P)
 	a.Holders = d.actors(a.Holders)
 	return a
 }
 
 // process rewrites the arguments, never the line that was made of them: where one ends is lost in it.
-func (d *redactor) process(p *flow.Process) {
-	argv := p.Argv
-	line, ok := d.seen[argv]
+func (d *redactor) process(p *flow.Process) *flow.Process {
+	if p == nil {
+		return nil
+	}
+	c := *p
+	line, ok := d.seen[p.Argv]
 	if !ok {
-		p.Rewrite(d.rewrite)
-		if line = p.CommandLine; len(d.seen) >= redactorCache {
+		c.Rewrite(d.rewrite)
+		if line = c.CommandLine; len(d.seen) >= redactorCache {
 			clear(d.seen)
 		}
-		d.seen[argv] = line
+		d.seen[p.Argv] = line
 	}
-	p.Argv, p.CommandLine = "", line
+	c.Argv, c.CommandLine = "", line
+	return &c
 }
