@@ -3,10 +3,12 @@
 package tracer
 
 import (
+	"errors"
 	cmdline "flag"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"os"
 	"slices"
 	"sort"
 	"strings"
@@ -160,7 +162,7 @@ func (w *world) check(all []record, lost uint64) {
 	if w.unheld*20 > w.refused {
 		complain("%d of %d holders were left out", w.unheld, w.refused)
 	}
-	if known.closes*100 > len(w.stories) || known.holders*20 > w.refused {
+	if known.closes > 0 && !hidesProcesses() || known.closes*200 > len(w.stories) || known.holders*500 > w.refused {
 		complain("more than the known defects: %+v", known)
 	}
 	if len(wrong) <= spoiltBy*int(lost) {
@@ -171,10 +173,18 @@ func (w *world) check(all []record, lost uint64) {
 	}
 }
 
-// knownDefects are what looptrace still gets wrong under this load; each is bounded by what was seen,
-// and is to be nought: closes that do not come though nothing was lost (1 in 1,000), and holders by an
-// answer of the kernel's tables that is older or younger than the call (1 in 100).
+// knownDefects are what is still wrong under this load; each is bounded by what was seen, and is to be
+// nought. Holders: 1 in 1,000, by an answer of the kernel's tables that is younger than the call.
+// Closes: none, but where the kernel runs no BPF program in the context of some process (see
+// hidesProcesses): softirqs that interrupt it are not seen either, 1 in 2,000 of all closes.
 type knownDefects struct{ closes, holders int }
+
+// hidesProcesses says whether this kernel keeps a process from root: one sandbox's does so with its
+// agent, and skips every BPF program, uncounted, on a CPU that the agent runs on.
+func hidesProcesses() bool {
+	_, err := os.Readlink("/proc/1/exe")
+	return errors.Is(err, os.ErrPermission)
+}
 
 // spoiltBy is how many records one lost state change may spoil: its connection's close does not come,
 // and whoever asks for one of its ports is told of a connection that is over.

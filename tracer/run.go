@@ -74,6 +74,7 @@ func (t *Tracer) open() error {
 // drain reads what the ring holds; it waits for the first record until the deadline.
 func (t *Tracer) drain(deadline time.Time) (n int, err error) {
 	t.ring.SetDeadline(deadline)
+	defer func() { t.drained = n < maxBatch }()
 	for n < maxBatch && t.sinkErr == nil {
 		err := t.ring.ReadInto(&t.record)
 		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, ringbuf.ErrFlushed) {

@@ -17,10 +17,12 @@ import (
 // answer asks the kernel's tables what the model wants to know, off the reader's way: they take
 // milliseconds a thousand sockets. One question at a time.
 func (t *Tracer) answer(now uint64) {
+	if t.fresh != nil && t.drained {
+		t.table.Answer(t.fresh)
+		t.fresh, t.asking = nil, false
+	}
 	select {
-	case answers := <-t.answered:
-		t.table.Answer(answers)
-		t.asking = false
+	case t.fresh = <-t.answered: // used once the ring is read up to it
 	default:
 	}
 	if t.asking {
@@ -36,7 +38,9 @@ func (t *Tracer) answer(now uint64) {
 
 // lastAnswer serves what still waits as tracing ends.
 func (t *Tracer) lastAnswer() {
-	if t.asking {
+	if t.fresh != nil {
+		t.table.Answer(t.fresh)
+	} else if t.asking {
 		t.table.Answer(<-t.answered)
 	}
 	if question := t.table.WantsAnswer(math.MaxUint64); question != nil {

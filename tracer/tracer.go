@@ -67,6 +67,8 @@ type Tracer struct {
 
 	asking   bool // a walk through the kernel's tables is under way
 	answered chan []*flow.Answer
+	fresh    []*flow.Answer // came since the ring was read last
+	drained  bool           // the last read emptied the ring
 
 	sinks   []Sink
 	sinkErr error // the first error of a sink: it ends the run

@@ -202,6 +202,8 @@ type Holder struct {
 	State   string         // connection: established, …; empty: not known
 	Peer    netip.AddrPort // connection
 	Expires time.Duration  // time_wait: until it is free
+
+	conn uint64 // id of the connection in the ledger, 0: it is none
 }
 
 // LastListener is who listened on a port before a connection to it was refused.

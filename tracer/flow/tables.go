@@ -203,11 +203,70 @@ func (row *HeldRow) blocks(ev *SockEvent, addr netip.Addr) bool {
 	return both&FlagReuse == 0 || row.Proto != TCP || row.State == StateListen
 }
 
-// holderFrom finds who was in the way among the rows of an answer.
-func (t *Table) holderFrom(a *Answer, ev *SockEvent, addr netip.Addr, number uint16, self uint64) *Holder {
+// judge weighs what the ledger knew as the call failed against the kernel's tables a little later; nil:
+// they could not be asked. A connection that they have too is the holder, and so is one that has ended
+// meanwhile; one that the ledger only thinks is there is not. With SO_REUSEADDR some are in the way
+// and some are not, which only the tables tell.
+func (t *Table) judge(known *Holder, a *Answer, ev *SockEvent, addr netip.Addr) *Holder {
+	picky := ev.Flags&FlagReuse != 0
+	switch {
+	case known != nil && known.plain(ev):
+		return known
+	case a == nil && picky && known != nil && known.Kind != HolderBound: // of those the ledger knows the option
+		return nil
+	case a == nil:
+		return known
+	}
+	alive := false
+	if known != nil && known.conn != 0 {
+		row := a.rowOf(known, ev.Proto)
+		if row != nil && row.blocks(ev, addr) {
+			known.State = row.stateName()
+			if l := t.endOf(row); l != nil {
+				known.Process = l.conn.confirm(l, t.ownerOf(a, row))
+			}
+			return known
+		}
+		alive = row != nil || t.conns[known.conn] != nil
+	}
+	if h := t.holderFrom(a, ev, addr, known != nil); h != nil && !(known != nil && known.conn != 0 && !alive) {
+		return h
+	}
+	if alive || picky {
+		return nil
+	}
+	return known
+}
+
+// rowOf finds a connection of the ledger.
+func (a *Answer) rowOf(h *Holder, proto uint16) *HeldRow {
+	for _, row := range a.byPort[heldKey{proto, h.Port}] {
+		if row.rank() == 2 && addrOf(row.Local) == h.Address && netip.AddrPortFrom(addrOf(row.Remote), row.RPort) == h.Peer {
+			return row
+		}
+	}
+	return nil
+}
+
+// orphan: no process has the connection open.
+func (a *Answer) orphan(row *HeldRow) bool {
+	return row.State != stateEstablished && !slices.ContainsFunc(a.byPort[heldKey{row.Proto, row.LPort}], func(other *HeldRow) bool {
+		return other.Sock == row.Sock && other.Owner.PID != 0
+	})
+}
+
+// holderFrom finds who was in the way among the rows of an answer. explained: the ledger knew of
+// something, if not for sure.
+func (t *Table) holderFrom(a *Answer, ev *SockEvent, addr netip.Addr, explained bool) *Holder {
+	number, self := wanted(ev)
 	var best *HeldRow
 	for _, row := range a.byPort[heldKey{ev.Proto, number}] {
 		if self != 0 && row.ID == self || !row.blocks(ev, addr) || t.later(row, ev.Time) {
+			continue
+		}
+		// The ledger has all loopback connections but orphans from before tracing: others came or went
+		// since.
+		if row.rank() == 2 && addrOf(row.Local).IsLoopback() && t.endOf(row) == nil && (explained || !a.orphan(row)) {
 			continue
 		}
 		if best == nil || row.rank() < best.rank() || row.rank() == 3 && best.rank() == 3 && row.Expires > best.Expires {
@@ -218,6 +277,9 @@ func (t *Table) holderFrom(a *Answer, ev *SockEvent, addr netip.Addr, number uin
 		return nil
 	}
 	if k := t.socks[best.ID]; k != nil && best.rank() < 2 {
+		if best.rank() == 0 && !k.preexisting && k.listenSince > ev.Time {
+			return t.sockHolder(HolderBound, k, k.since) // it listens only since
+		}
 		return t.sockHolder(heldKinds[best.rank()], k, k.heldSince())
 	}
 	h := &Holder{
@@ -253,14 +315,18 @@ func (row *HeldRow) stateName() string {
 
 // later says whether a socket came after the call that failed, as far as the ledger knows it.
 func (t *Table) later(row *HeldRow, at uint64) bool {
-	if k := t.socks[row.ID]; k != nil {
-		return !k.preexisting && k.since > at
+	if row.ID != 0 && row.rank() < 2 {
+		k := t.socks[row.ID] // without: it is released by now
+		return k == nil || !k.preexisting && k.since > at
+	}
+	if row.rank() == 3 {
+		w := t.waitOf(row)
+		return w != nil && w.since > at
 	}
 	if l := t.endOf(row); l != nil {
 		return !l.conn.preexisting && l.conn.ev.Time > at
 	}
-	w := t.waitOf(row)
-	return row.rank() == 3 && w != nil && w.since > at
+	return false
 }
 
 // ownerOf names who has the socket of a row open.

@@ -24,7 +24,7 @@ func (t *Table) failed(ev *SockEvent) {
 	var a *Answer
 	if ev.Error == eaddrinuse {
 		h = t.holderOf(ev)
-		if h == nil || !h.plain() {
+		if h == nil || !h.plain(ev) {
 			a = t.known(ev.Netns, ev.Time)
 			if a == nil && t.wait(doubt{sock: *ev, holder: h}) {
 				return
@@ -51,8 +51,11 @@ func (t *Table) holderOf(ev *SockEvent) *Holder {
 	return t.holder(ev, addrOf(ev.Addr), number, self)
 }
 
-// plain: a socket that has a record and no release is the holder without a doubt.
-func (h *Holder) plain() bool { return h.Kind == HolderListener || h.Kind == HolderBound }
+// plain: a socket that has a record and no release is the holder without a doubt, but where its
+// SO_REUSEADDR of now decides.
+func (h *Holder) plain(ev *SockEvent) bool {
+	return h.Kind == HolderListener || h.Kind == HolderBound && ev.Flags&FlagReuse == 0
+}
 
 // tellFailed writes the record of a bind or listen that failed, with what the ledger knew as it
 // happened, and what the kernel's tables said of it since, if they were asked.
@@ -71,18 +74,13 @@ func (t *Table) tellFailed(ev *SockEvent, known *Holder, a *Answer) {
 	} else if s.HasRequested = ev.Flags&FlagRequested != 0; s.HasRequested {
 		s.Requested = netip.AddrPortFrom(addrOf(ev.ReqAddr), ev.ReqPort)
 	}
-	number, self := wanted(ev)
+	number, _ := wanted(ev)
 	switch {
 	case ev.Error != eaddrinuse:
 	case number == 0:
 		s.EphemeralPorts = t.ephemeralPorts(a, ev.Proto, netip.Addr{}, netip.AddrPort{})
 	default:
-		s.Holder = known
-		if a != nil && (known == nil || !known.plain()) {
-			if h := t.holderFrom(a, ev, s.Address, number, self); h != nil {
-				s.Holder = h
-			}
-		}
+		s.Holder = t.judge(known, a, ev, s.Address)
 	}
 	t.emit(r)
 }
@@ -175,7 +173,7 @@ func (t *Table) connHolder(p *port, addr netip.Addr, v6only bool, at uint64) *Ho
 		}
 		h := &Holder{
 			Kind: HolderConnection, Address: end.Address, Port: end.Port, Process: end.Process,
-			Peer: c.peerOf(l),
+			Peer: c.peerOf(l), conn: c.ev.ID,
 		}
 		h.Process.Short, h.Process.Thread = false, ""
 		if h.Process.P != nil && !h.Process.P.Exited.IsZero() {
