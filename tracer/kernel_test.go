@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -28,6 +29,10 @@ import (
 )
 
 const nsEnv = "LOOPTRACE_TEST_NETNS"
+
+// The main thread stays TestMain's: /proc/self is its, and a scene's thread enters a namespace of its own
+// for good.
+func init() { runtime.LockOSThread() }
 
 // TestMain runs the kernel tests in a network namespace of their own: what the host does on its
 // loopback is not theirs, and counts are exact.
