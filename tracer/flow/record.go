@@ -204,6 +204,7 @@ type Holder struct {
 	Expires time.Duration  // time_wait: until it is free
 
 	conn uint64 // id of the connection in the ledger, 0: it is none
+	sock uint64 // id of the socket, likewise
 }
 
 // LastListener is who listened on a port before a connection to it was refused.

@@ -216,6 +216,10 @@ func (t *Table) judge(known *Holder, a *Answer, ev *SockEvent, addr netip.Addr) 
 		return nil
 	case a == nil:
 		return known
+	case known != nil && known.Kind == HolderBound:
+		if row := a.socketOf(known, ev.Proto); row == nil || row.blocks(ev, addr) {
+			return known // or it has let go since
+		}
 	}
 	alive := false
 	if known != nil && known.conn != 0 {
@@ -236,6 +240,16 @@ func (t *Table) judge(known *Holder, a *Answer, ev *SockEvent, addr netip.Addr) 
 		return nil
 	}
 	return known
+}
+
+// socketOf finds a socket of the ledger.
+func (a *Answer) socketOf(h *Holder, proto uint16) *HeldRow {
+	for _, row := range a.byPort[heldKey{proto, h.Port}] {
+		if row.ID == h.sock {
+			return row
+		}
+	}
+	return nil
 }
 
 // rowOf finds a connection of the ledger.

@@ -134,7 +134,7 @@ func (k *sock) shares(ev *SockEvent) bool {
 }
 
 func (t *Table) sockHolder(kind string, k *sock, since uint64) *Holder {
-	h := &Holder{Kind: kind, Address: k.addr, Port: k.key.port, Process: k.standing()}
+	h := &Holder{Kind: kind, Address: k.addr, Port: k.key.port, Process: k.standing(), sock: k.id}
 	if !k.preexisting {
 		h.Since = t.wall(since)
 	}
