@@ -41,6 +41,8 @@ type Config struct {
 	Version  string                       // for the start record
 	Filters  map[string]any               // for the start record: the filters in force
 	Args     func(argv []string) []string // rewrites command lines (redaction); nil leaves them
+
+	maxDoubt time.Duration // of flow.Config, for tests in emulated guests
 }
 
 // Sink takes finished records. The record is valid during the call only. Flush is called after
@@ -117,6 +119,7 @@ func New(cfg Config) (_ *Tracer, err error) {
 		Args:     cfg.Args,
 		Asks:     true,
 		Summary:  cfg.Summary > 0,
+		MaxDoubt: cfg.maxDoubt,
 		BootTime: t.clock.bootTime(),
 	})
 	return t, nil

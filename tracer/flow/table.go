@@ -19,6 +19,7 @@ type Config struct {
 	Args     func([]string) []string   // rewrites a command line before it is kept
 	Summary  bool                      // connections are counted, Summarize writes what came of it
 	Asks     bool                      // somebody answers WantsAnswer
+	MaxDoubt time.Duration             // how long a failure waits for that; 0: 80 ms
 	BootTime time.Time                 // wall time of CLOCK_BOOTTIME 0
 }
 
@@ -82,6 +83,9 @@ func New(cfg Config) *Table {
 		counts:    make(map[string]uint64),
 		datagrams: make(map[datagramKey]*SummaryRecord),
 	}
+	if t.cfg.MaxDoubt == 0 {
+		t.cfg.MaxDoubt = maxDoubt
+	}
 	t.procs.init(&t.cfg)
 	return t
 }
@@ -115,7 +119,7 @@ func (t *Table) Tick(now uint64) {
 	if len(t.doubts) > 0 {
 		t.resolve(func(d *doubt) bool {
 			_, _, at := d.about()
-			return now >= at+maxDoubt
+			return now >= at+uint64(t.cfg.MaxDoubt)
 		})
 	}
 }
