@@ -4,6 +4,7 @@ package tracer
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"os/exec"
 	"slices"
@@ -16,19 +17,57 @@ import (
 	"github.com/looptrace/looptrace/tracer/flow"
 )
 
-// TestKernelFilters: what a filter lets out equals the unfiltered run's records, grepped. Both are
-// traced at once, so that they see the same scene; the grep looks at the JSON alone.
+// filterCase is a filter, and a grep that is to do the same to the JSON of an unfiltered run.
+type filterCase struct {
+	filter func(s *filterScene) flow.Filter
+	grep   func(s *filterScene, r record) bool
+}
+
+// tracersAtOnce bounds the tracers of a scene: each has maps of 84 MB.
+const tracersAtOnce = 8
+
+// TestKernelFilters: what a filter lets out equals the unfiltered run's records, grepped. All of a group
+// trace one scene at once; the grep looks at the JSON alone.
 func TestKernelFilters(t *testing.T) {
+	cases := filterCases()
+	eachForm(t, func(t *testing.T, form Form) {
+		for names := range slices.Chunk(slices.Sorted(maps.Keys(cases)), tracersAtOnce) {
+			testFilters(t, form, names, cases)
+		}
+	})
+}
+
+func testFilters(t *testing.T, form Form, names []string, cases map[string]filterCase) {
+	s := newFilterScene(t)
+	all := start(t, Config{Hooks: form})
+	some := make(map[string]*trace)
+	for _, name := range names {
+		some[name] = start(t, Config{Hooks: form, Filter: cases[name].filter(s)})
+	}
+	s.play()
+	unfiltered := all.finish()
+	for _, name := range names {
+		got := some[name].finish()
+		t.Run(name, func(t *testing.T) {
+			want := slices.DeleteFunc(slices.Clone(unfiltered), func(r record) bool { return !cases[name].grep(s, r) })
+			if len(want) == 0 {
+				t.Fatal("the scene has nothing that this filter lets out")
+			}
+			if d := cmp.Diff(timeless(want), timeless(got)); d != "" {
+				t.Errorf("(-grepped +filtered):\n%s", d)
+			}
+		})
+	}
+}
+
+func filterCases() map[string]filterCase {
 	either := func(r record, path string, ok func(any) bool) bool {
 		return ok(r.at("client."+path)) || ok(r.at("server."+path)) || ok(r.at(path))
 	}
 	is := func(want any) func(any) bool {
 		return func(v any) bool { return v != nil && fmt.Sprint(v) == fmt.Sprint(want) }
 	}
-	for name, tc := range map[string]struct {
-		filter func(s *filterScene) flow.Filter
-		grep   func(s *filterScene, r record) bool
-	}{
+	return map[string]filterCase{
 		"event": {
 			func(*filterScene) flow.Filter {
 				return flow.Filter{Events: flow.Set[string]{Include: []string{"accept", "bind"}}}
@@ -121,23 +160,6 @@ func TestKernelFilters(t *testing.T) {
 				return either(r, "process.pid", is(s.pid(1))) && (r.at("event") == "close" || r.at("event") == "connect")
 			},
 		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			eachForm(t, func(t *testing.T, form Form) {
-				s := newFilterScene(t)
-				all := start(t, Config{Hooks: form})
-				some := start(t, Config{Hooks: form, Filter: tc.filter(s)})
-				s.play()
-				want := slices.DeleteFunc(all.finish(), func(r record) bool { return !tc.grep(s, r) })
-				got := some.finish()
-				if len(want) == 0 {
-					t.Fatal("the scene has nothing that this filter lets out")
-				}
-				if d := cmp.Diff(timeless(want), timeless(got)); d != "" {
-					t.Errorf("(-grepped +filtered):\n%s", d)
-				}
-			})
-		})
 	}
 }
 
