@@ -64,8 +64,13 @@ func openForm(form Form, configure func(*ebpf.CollectionSpec) error) (_ *hooks, 
 	if err := configure(spec); err != nil {
 		return nil, err
 	}
+	for _, prog := range spec.Programs {
+		// No kernel looks at it since 5.0 (6c4fc209fcf9). To find it, the library reads /proc/self/mem, which
+		// a program with file capabilities may not.
+		prog.KernelVersion = 5 << 16
+	}
 	if h.coll, err = ebpf.NewCollection(spec); err != nil {
-		return nil, fmt.Errorf("load: %w", err)
+		return nil, fmt.Errorf("load: %w", firstRefused(spec, err))
 	}
 	defer func() {
 		if err != nil {
@@ -94,6 +99,28 @@ func openForm(form Form, configure func(*ebpf.CollectionSpec) error) (_ *hooks, 
 		}
 	}
 	return h, nil
+}
+
+// firstRefused gives the first map or program by name that the kernel refuses. The library loads in the
+// order of a Go map, and fails with whichever comes first.
+func firstRefused(spec *ebpf.CollectionSpec, err error) error {
+	for _, name := range slices.Sorted(maps.Keys(spec.Maps)) {
+		m, err := ebpf.NewMap(spec.Maps[name])
+		if err != nil {
+			return fmt.Errorf("map %s: %w", name, err)
+		}
+		m.Close()
+	}
+	for _, name := range slices.Sorted(maps.Keys(spec.Programs)) {
+		one := spec.Copy()
+		one.Programs = map[string]*ebpf.ProgramSpec{name: one.Programs[name]}
+		coll, err := ebpf.NewCollection(one)
+		if err != nil {
+			return err
+		}
+		coll.Close()
+	}
+	return err // it does not happen again
 }
 
 // errNoKprobes: without this the library tries tracefs and fails with that.
