@@ -47,7 +47,7 @@ func testFilters(t *testing.T, form Form, names []string, cases map[string]filte
 	s.play()
 	unfiltered := all.finish()
 	for _, name := range names {
-		got := some[name].finish()
+		got := some[name].finishUnchecked() // the same records as those that were checked
 		t.Run(name, func(t *testing.T) {
 			want := slices.DeleteFunc(slices.Clone(unfiltered), func(r record) bool { return !cases[name].grep(s, r) })
 			if len(want) == 0 {

@@ -276,17 +276,22 @@ func startWith(t *testing.T, cfg Config, prepare func(*Tracer) error) *trace {
 // those of tracing itself do.
 func (tr *trace) finish() []record {
 	tr.t.Helper()
-	settle(tr.t)
-	tr.stop()
-	all := tr.rec.records(tr.t)
-	own := ownRecords(tr.t, slices.Clone(all))
-	ofTracing := slices.DeleteFunc(all, func(r record) bool { return r.at("netns") != nil })
+	own := tr.finishUnchecked()
+	ofTracing := slices.DeleteFunc(tr.rec.records(tr.t), func(r record) bool { return r.at("netns") != nil })
 	for _, r := range slices.Concat(ofTracing, own) {
 		if err := schema().Validate(plain(r)); err != nil {
 			tr.t.Errorf("%v\n%v", r, err)
 		}
 	}
 	return own
+}
+
+// finishUnchecked is for records that are held against others: the schema takes 20 ms a record in a guest.
+func (tr *trace) finishUnchecked() []record {
+	tr.t.Helper()
+	settle(tr.t)
+	tr.stop()
+	return ownRecords(tr.t, tr.rec.records(tr.t))
 }
 
 // settle waits until no connection of this namespace is about to end: on a slow machine the last
