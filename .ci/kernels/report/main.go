@@ -25,9 +25,15 @@ type kernel struct {
 	demanded []string
 	tests    map[string]*tally // by form, "" for tests that are of none
 	failed   []string          // names of tests
+	skips    []skip
 	output   map[string][]string
-	code     string // of the guest
+	costs    map[string]cost // by program
+	code     string          // of the guest
+	said     []string        // by the kernel: warnings and worse
 }
+
+// skip is a test that did not run, and why.
+type skip struct{ test, why string }
 
 // tally counts tests that have no subtests.
 type tally struct{ passed, failed, skipped int }
@@ -39,10 +45,12 @@ func main() {
 	results := flag.String("results", "", "the folder with NAME.json, NAME.version and NAME.code")
 	document := flag.String("o", "", "write the table to this file too")
 	some := flag.Bool("some", false, "only some tests ran: a form may have none")
+	costs := flag.String("verifier", ".ci/kernels/verifier.tsv", "what verifying each program cost before")
+	update := flag.Bool("update", false, "write what it costs now there")
 	flag.Parse()
 	all, err := read(*list, *results, flag.Args())
 	if err == nil {
-		err = report(all, *document, *some)
+		err = report(all, *document, *some, *costs, *update)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "report:", err)
@@ -62,7 +70,7 @@ func read(list, results string, names []string) ([]*kernel, error) {
 		if len(f) != 5 || !slices.Contains(names, f[0]) {
 			continue
 		}
-		k := &kernel{name: f[0], arch: f[1], demanded: strings.Split(f[4], ","), tests: map[string]*tally{}, output: map[string][]string{}}
+		k := &kernel{name: f[0], arch: f[1], demanded: strings.Split(f[4], ","), tests: map[string]*tally{}, output: map[string][]string{}, costs: map[string]cost{}}
 		if err := k.read(filepath.Join(results, k.name)); err != nil {
 			return nil, fmt.Errorf("%s: %w", k.name, err)
 		}
@@ -84,6 +92,11 @@ func (k *kernel) read(path string) error {
 		return err
 	}
 	k.version, k.code = strings.TrimSpace(string(version)), strings.TrimSpace(string(code))
+	said, err := os.ReadFile(path + ".err")
+	if err != nil {
+		return err
+	}
+	k.said = complaints(string(said))
 	f, err := os.Open(path + ".json")
 	if err != nil {
 		return err
@@ -116,6 +129,7 @@ func (k *kernel) count(r io.Reader) error {
 			}
 		case "output":
 			k.output[name] = append(k.output[name], e.Output)
+			k.addCost(e.Output)
 		}
 	}
 	for _, name := range names {
@@ -134,6 +148,7 @@ func (k *kernel) count(r io.Reader) error {
 			t.passed++
 		case "skip":
 			t.skipped++
+			k.skips = append(k.skips, skip{name, reason(k.output[name])})
 		default:
 			t.failed++
 		}
@@ -152,17 +167,30 @@ func formOf(name string) string {
 }
 
 // report writes the table and what failed, and fails if anything did.
-func report(all []*kernel, document string, some bool) error {
+func report(all []*kernel, document string, some bool, costs string, update bool) error {
 	fmt.Print(table(all))
+	was, err := readCosts(costs)
+	if err != nil {
+		return err
+	}
 	var problems int
 	for _, k := range all {
-		for _, line := range k.problems(some) {
+		list := k.problems(some)
+		if !update {
+			list = append(list, k.grown(was, some)...)
+		}
+		for _, line := range list {
 			fmt.Println(k.name + ": " + line)
 			problems++
 		}
 	}
+	if update {
+		if err := writeCosts(costs, was, all); err != nil {
+			return err
+		}
+	}
 	if document != "" {
-		if err := os.WriteFile(document, []byte(preface+table(all)), 0o644); err != nil {
+		if err := os.WriteFile(document, []byte(preface+table(all)+notes(all)), 0o644); err != nil {
 			return err
 		}
 	}
@@ -177,6 +205,9 @@ const preface = `# Kernels
 Written by ` + "`make test-kernels`" + `, which boots these kernels in an emulator and runs the kernel tests in
 them with every hook form that must work there: passed / run. A dash is a form that this kernel does
 not have. The last column has the tests that pick a form themselves: the command line's, and doctor's.
+
+The tests with real servers (` + "`TestKernelServers`" + `) run on the development machine alone, and a burst has 60
+connections here instead of 300.
 
 `
 
@@ -199,11 +230,30 @@ func table(all []*kernel) string {
 	return b.String()
 }
 
-// problems says why a kernel is not supported: a test that failed, or one that did not run.
+// notes lists what did not run, and why.
+func notes(all []*kernel) string {
+	var b strings.Builder
+	for _, k := range all {
+		for _, s := range k.skips {
+			fmt.Fprintf(&b, "- %s, %s: %s\n", k.version, s.test, s.why)
+		}
+	}
+	if b.Len() == 0 {
+		return ""
+	}
+	return "\nNot run, since the kernel is older than what the test needs:\n\n" + b.String()
+}
+
+// problems says why a kernel is not supported: a test that failed or did not run, or a kernel that complained.
 func (k *kernel) problems(some bool) []string {
 	var list []string
 	for _, name := range k.failed {
 		list = append(list, "FAIL "+name+"\n"+strings.Join(k.output[name], ""))
+	}
+	for _, s := range k.skips {
+		if !k.olderThan(s.why) {
+			list = append(list, fmt.Sprintf("%s was skipped: %s", s.test, s.why))
+		}
 	}
 	for _, form := range append([]string{""}, k.demanded...) {
 		if t := k.tests[form]; !some && (t == nil || t.of() == 0) {
@@ -212,6 +262,45 @@ func (k *kernel) problems(some bool) []string {
 	}
 	if k.code != "0" {
 		list = append(list, "the guest's exit code was "+k.code)
+	}
+	if len(k.said) > 0 {
+		list = append(list, "the kernel complained:\n"+strings.Join(k.said, "\n"))
+	}
+	return list
+}
+
+// reason finds what a skipped test said, without where in its source.
+func reason(output []string) string {
+	for _, line := range output {
+		if at, why, ok := strings.Cut(strings.TrimSpace(line), ": "); ok && strings.Contains(at, "_test.go:") {
+			return why
+		}
+	}
+	return "no reason"
+}
+
+// olderThan says whether a skip names a version that this kernel is older than.
+func (k *kernel) olderThan(why string) bool {
+	var have, want [2]int
+	if _, err := fmt.Sscanf(why, "needs Linux %d.%d", &want[0], &want[1]); err != nil {
+		return false
+	}
+	if _, err := fmt.Sscanf(k.version, "%d.%d", &have[0], &have[1]); err != nil {
+		return false
+	}
+	return slices.Compare(have[:], want[:]) < 0
+}
+
+// complaints are the lines of a guest's stderr in which its kernel reports errors, with what
+// follows them. What boot itself says there, and that the machine is turned off, are none.
+func complaints(text string) []string {
+	var list []string
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\r\n")
+		if line == "" || strings.HasPrefix(line, "boot: ") || strings.HasPrefix(line, "fetch: ") || strings.HasSuffix(line, "reboot: Power down") {
+			continue
+		}
+		list = append(list, line)
 	}
 	return list
 }
