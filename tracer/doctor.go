@@ -175,13 +175,20 @@ func checkParanoid() Check {
 }
 
 func checkLockdown() Check {
-	c := Check{Name: "lockdown", OK: true, Detail: "none"}
-	if raw := firstLine("/sys/kernel/security/lockdown"); strings.Contains(raw, "[confidentiality]") {
+	var f kernelFiles
+	defer f.Close()
+	dir, err := f.find("securityfs")
+	raw := firstLine(dir + "/lockdown")
+	c := Check{Name: "lockdown", OK: true, Detail: raw}
+	switch {
+	case errors.Is(err, unix.ENODEV) || err == nil && raw == "":
+		c.Detail = "none" // the kernel has no securityfs, or is not built for lockdown
+	case err != nil:
+		c.Detail = "not known: securityfs is not mounted"
+	case strings.Contains(raw, "[confidentiality]"):
 		c.OK = false
 		c.Detail = "confidentiality: the kernel lets nobody read its memory"
 		c.Hint = "boot with lockdown=integrity or without"
-	} else if raw != "" {
-		c.Detail = raw
 	}
 	return c
 }
