@@ -41,7 +41,7 @@ func TestKernelTables(t *testing.T) {
 		binds := of(tr.finish(), "bind")
 
 		wantRows(t, binds, holderFields,
-			fmt.Sprintf("failure time_wait 127.0.0.1 <nil> <nil> <nil>"),
+			"failure time_wait 127.0.0.1 <nil> <nil> <nil>",
 			fmt.Sprintf("failure connection 127.0.0.1 <nil> FIN_WAIT2 %d", at.Port()),
 		)
 		for _, r := range binds[:min(1, len(binds))] {

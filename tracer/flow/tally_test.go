@@ -18,7 +18,8 @@ func TestHandshakePercentiles(t *testing.T) {
 		"one":           {map[int]uint32{20: 1}, 45 * time.Microsecond, Handshake{40_960, 40_960, 40_960, 45_000}},
 		"never over it": {map[int]uint32{20: 1}, 33 * time.Microsecond, Handshake{33_000, 33_000, 33_000, 33_000}},
 		"a tail": {
-			map[int]uint32{0: 50, 20: 40, 40: 9, 60: 1}, 40 * time.Millisecond,
+			map[int]uint32{0: 50, 20: 40, 40: 9, 60: 1},
+			40 * time.Millisecond,
 			Handshake{1_280, 40_960, 1_310_720, 40_000_000},
 		},
 	} {
