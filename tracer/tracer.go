@@ -42,7 +42,7 @@ type Config struct {
 	Filters  map[string]any               // for the start record: the filters in force
 	Args     func(argv []string) []string // rewrites command lines (redaction); nil leaves them
 
-	maxDoubt time.Duration // of flow.Config, for tests in emulated guests
+	MaxDoubt time.Duration // how long a failure waits for the kernel's tables to explain it; 0: 80 ms
 }
 
 // Sink takes finished records. The record is valid during the call only. Flush is called after
@@ -119,7 +119,7 @@ func New(cfg Config) (_ *Tracer, err error) {
 		Args:     cfg.Args,
 		Asks:     true,
 		Summary:  cfg.Summary > 0,
-		MaxDoubt: cfg.maxDoubt,
+		MaxDoubt: cfg.MaxDoubt,
 		BootTime: t.clock.bootTime(),
 	})
 	return t, nil
