@@ -95,8 +95,13 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// awaitTime bounds await: attaching takes a second or two.
-const awaitTime = 20 * time.Second
+// awaitTime bounds await: attaching takes a second or two, and half a minute in an emulated guest (.ci/kernels/run).
+func awaitTime() time.Duration {
+	if os.Getenv("LOOPTRACE_FORMS") != "" {
+		return 2 * time.Minute
+	}
+	return 20 * time.Second
+}
 
 // await waits until a file has a line: `await FILE REGEXP`.
 func await(ts *testscript.TestScript, neg bool, args []string) {
@@ -105,13 +110,13 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	want := regexp.MustCompile("(?m)" + args[1])
 	path := ts.MkAbs(args[0])
-	for end := time.Now().Add(awaitTime); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(awaitTime()); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if text, err := os.ReadFile(path); err == nil && want.Match(text) {
 			return
 		}
 	}
 	text, _ := os.ReadFile(path)
-	ts.Fatalf("no %q in %s within %v:\n%s", args[1], args[0], awaitTime, text)
+	ts.Fatalf("no %q in %s within %v:\n%s", args[1], args[0], awaitTime(), text)
 }
 
 // isJSON wants every line of a file to be a JSON object: `json FILE`, or stdout.
