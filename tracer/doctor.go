@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 )
 
@@ -71,7 +72,7 @@ func oneLine(err error) string {
 
 // hostChecks looks for what looptrace needs, most needed first.
 func hostChecks() []Check {
-	return append([]Check{checkKernel(kernelRelease()), checkBTF()}, append(checkCapabilities(), checkParanoid(), checkLockdown(), checkTracefs(), checkCgroup())...)
+	return append([]Check{checkKernel(kernelRelease()), checkBTF()}, append(checkCapabilities(), checkMemlock(), checkParanoid(), checkLockdown(), checkTracefs(), checkCgroup())...)
 }
 
 func checkKernel(release string) Check {
@@ -159,6 +160,22 @@ func effective() (uint64, error) {
 	}
 	line, _, _ := strings.Cut(after, "\n")
 	return strconv.ParseUint(strings.TrimSpace(line), 16, 64)
+}
+
+// mapsMemory is more than all maps of a run take.
+const mapsMemory = 256 << 20
+
+// checkMemlock: before 5.11 maps count against RLIMIT_MEMLOCK, which takes CAP_SYS_RESOURCE to raise.
+func checkMemlock() Check {
+	c := Check{Name: "memlock", OK: true, Detail: "no limit for maps"}
+	var limit unix.Rlimit
+	if rlimit.RemoveMemlock() == nil || unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit) == nil && limit.Cur >= mapsMemory {
+		return c
+	}
+	c.OK = false
+	c.Detail = fmt.Sprintf("%d KiB, too little for the maps, which count against it before 5.11", limit.Cur>>10)
+	c.Hint = "ulimit -l unlimited, add CAP_SYS_RESOURCE, or run as root: sudo looptrace"
+	return c
 }
 
 // checkParanoid: Debian's level 3 and above keeps perf events from all but CAP_SYS_ADMIN.
