@@ -76,8 +76,11 @@ static __always_inline void add_tally(const struct tally_key *key, const struct 
 		}
 	}
 	__sync_fetch_and_add(&t->count, 1);
-	__sync_fetch_and_add(&t->c2s_bytes, e->c2s);
-	__sync_fetch_and_add(&t->s2c_bytes, e->s2c);
+	/* Adding a constant 0 would be made an atomic OR, which kernels take since 5.12 (981f94c3e921). */
+	if (e->c2s)
+		__sync_fetch_and_add(&t->c2s_bytes, e->c2s);
+	if (e->s2c)
+		__sync_fetch_and_add(&t->s2c_bytes, e->s2c);
 	__sync_fetch_and_add(&t->slots[slot_of(e->handshake)], 1);
 	/* The rest may lose against another CPU that is as right. */
 	if (e->handshake > t->longest)

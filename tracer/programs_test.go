@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
 	"github.com/google/go-cmp/cmp"
 )
@@ -60,4 +61,20 @@ func bareKernel(t *testing.T) *kernelTypes {
 		t.Fatal(err)
 	}
 	return &kernelTypes{spec}
+}
+
+// TestAtomics: kernels before 5.12 know one atomic instruction, add without its result, and refuse the
+// object for any other. The compiler makes those of additions too.
+func TestAtomics(t *testing.T) {
+	spec, err := loadLooptrace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, prog := range spec.Programs {
+		for i := range prog.Instructions {
+			if op := prog.Instructions[i].OpCode.AtomicOp(); op != asm.InvalidAtomic && op != asm.AddAtomic {
+				t.Errorf("%s, instruction %d: %v", name, i, prog.Instructions[i])
+			}
+		}
+	}
 }
