@@ -30,6 +30,7 @@ type kernel struct {
 	costs    map[string]cost // by program
 	code     string          // of the guest
 	said     []string        // by the kernel: warnings and worse
+	retried  []string        // boots in which the emulator died, as boot tells them
 }
 
 // skip is a test that did not run, and why.
@@ -96,7 +97,7 @@ func (k *kernel) read(path string) error {
 	if err != nil {
 		return err
 	}
-	k.said = complaints(string(said))
+	k.said, k.retried = complaints(string(said))
 	f, err := os.Open(path + ".json")
 	if err != nil {
 		return err
@@ -175,6 +176,9 @@ func report(all []*kernel, document string, some bool, costs string, update bool
 	}
 	var problems int
 	for _, k := range all {
+		for _, line := range k.retried { // not the kernel's doing, nor ours
+			fmt.Println(line)
+		}
 		list := k.problems(some)
 		if !update {
 			list = append(list, k.grown(was, some)...)
@@ -292,15 +296,17 @@ func (k *kernel) olderThan(why string) bool {
 }
 
 // complaints are the lines of a guest's stderr in which its kernel reports errors, with what
-// follows them. What boot itself says there, and that the machine is turned off, are none.
-func complaints(text string) []string {
-	var list []string
+// follows them. Apart from those, boot says there whether the emulator died and it tried again.
+func complaints(text string) (said, retried []string) {
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\r\n")
-		if line == "" || strings.HasPrefix(line, "boot: ") || strings.HasPrefix(line, "fetch: ") || strings.HasSuffix(line, "reboot: Power down") {
-			continue
+		switch {
+		case strings.HasPrefix(line, "boot: ") && strings.Contains(line, "the emulator died while booting"):
+			retried = append(retried, line)
+		case line == "" || strings.HasPrefix(line, "fetch: ") || strings.HasSuffix(line, "reboot: Power down"):
+		default:
+			said = append(said, line)
 		}
-		list = append(list, line)
 	}
-	return list
+	return said, retried
 }

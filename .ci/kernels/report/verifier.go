@@ -29,6 +29,8 @@ func (k *kernel) addCost(output string) {
 	}
 }
 
+const accept = "make test-kernels RUN=TestKernelVerifier UPDATE=1 accepts it"
+
 // grown names the programs that cost a fifth more than they did. Where the whole list of programs was
 // measured, those that came or went are told too: the file would be wrong.
 func (k *kernel) grown(was map[string]map[string]cost, some bool) []string {
@@ -44,15 +46,15 @@ func (k *kernel) grown(was map[string]map[string]cost, some bool) []string {
 		before, ok := was[k.name][program]
 		switch {
 		case !ok:
-			list = append(list, fmt.Sprintf("verifier: %s is new (UPDATE=1 adds it)", program))
+			list = append(list, fmt.Sprintf("verifier: %s is new, %s", program, accept))
 		case now.instructions*5 > before.instructions*6 || now.states*5 > before.states*6 && now.states > before.states+4:
-			list = append(list, fmt.Sprintf("verifier: %s grew by more than 20 %%: %d instructions and %d states, were %d and %d (UPDATE=1 accepts it)",
-				program, now.instructions, now.states, before.instructions, before.states))
+			list = append(list, fmt.Sprintf("verifier: %s grew by more than 20 %%: %d instructions and %d states, were %d and %d, %s",
+				program, now.instructions, now.states, before.instructions, before.states, accept))
 		}
 	}
 	for program := range was[k.name] {
 		if _, ok := k.costs[program]; !ok {
-			list = append(list, fmt.Sprintf("verifier: %s is gone (UPDATE=1 removes it)", program))
+			list = append(list, fmt.Sprintf("verifier: %s is gone, %s", program, accept))
 		}
 	}
 	return list
@@ -60,7 +62,7 @@ func (k *kernel) grown(was map[string]map[string]cost, some bool) []string {
 
 const costsHead = `# What the kernels' verifiers had to do for each program: instructions looked at / states held at once, the larger
 # of a run without filters and one with all. The limit is 1,000,000 instructions. "make test-kernels" fails where a
-# program grows by more than 20 %, and writes this file with UPDATE=1.
+# program grows by more than 20 %; "make test-kernels RUN=TestKernelVerifier UPDATE=1" writes this file.
 `
 
 // readCosts reads the file, by kernel and program. None yet is none.
