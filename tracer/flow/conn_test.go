@@ -359,6 +359,7 @@ func TestClose(t *testing.T) {
 
 func TestRefused(t *testing.T) {
 	c := tcp(7, cli, "127.0.0.1:40000", "127.0.0.1:80")
+	child := prog{11, 105, 1000, "srv"}
 	const dialled = "130ms #7 connect cli/20 127.0.0.1:40000 > - 127.0.0.1:80 took=1ms "
 	gone := func(id uint64, addr string, why uint16, status int32) []step {
 		return []step{serve(100, id, srv, addr), release(120, id, srv, addr, reason(why, status))}
@@ -463,6 +464,15 @@ func TestRefused(t *testing.T) {
 			look:  isConn,
 			steps: []step{serve(100, 1, srv, "127.0.0.2:80"), c.refused(130)},
 			want:  []string{dialled + "nearby={srv/10 127.0.0.2:80 netns=1 address} errno=111"},
+		},
+		{
+			name: "nearby, held by a child alone, after both did",
+			look: isConn,
+			steps: []step{
+				serve(20, 1, srv, "127.0.0.2:80"), fork(srv, child), look(350, row(1, srv, "127.0.0.2:80"), row(1, child, "127.0.0.2:80")),
+				look(900, row(1, child, "127.0.0.2:80")), c.refused(950),
+			},
+			want: []string{"950ms #7 connect cli/20 127.0.0.1:40000 > - 127.0.0.1:80 took=1ms nearby={srv/10 127.0.0.2:80 netns=1 address} errno=111"},
 		},
 		{
 			name:  "nearby, in another namespace",

@@ -155,6 +155,8 @@ func (t *Table) rehold(k *sock, holders []Actor) {
 	case k.caller.P == nil && len(holders) > 0:
 		k.proc = holders[0]
 		k.standFor()
+	case k.proc.Attribution == "shared": // it holds the socket no more, and is named as who called listen()
+		k.proc.Attribution = k.caller.Attribution
 	}
 }
 
