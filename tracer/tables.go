@@ -147,20 +147,32 @@ var hertz = [...]uint64{100, 250, 300, 1000, 1024}
 // (INITIAL_JIFFIES in include/linux/jiffies.h).
 const initialJiffies = 300
 
+// How far jiffies may be from the clock that they count, and how much farther those of any other HZ must be.
+// Jiffies of every HZ begin at -300 s, so five minutes after boot they are all the same.
+const (
+	jiffiesOff   = 2 * time.Second
+	jiffiesApart = 250 * time.Millisecond
+)
+
 // jiffyOf finds the length of a jiffy, which the kernel tells nobody, from the clock that jiffies
-// count: of the values that HZ may have, the one that fits best. 0: none does.
+// count: of the values that HZ may have, the one that fits. 0: none does, or more than one.
 func jiffyOf(jiffies, monotonic uint64) (jiffy time.Duration) {
-	const most = 2 * time.Second // they count the same time, if not to the tick
-	best := most
+	best, second := time.Duration(math.MaxInt64), time.Duration(math.MaxInt64)
 	for _, hz := range hertz {
 		ticks := int64(jiffies - uint64(uint32(-initialJiffies*int64(hz))))
 		if ticks < 0 {
 			continue
 		}
-		passed := time.Duration(ticks/int64(hz)) * time.Second
-		if off := (passed - time.Duration(monotonic)).Abs(); off < best {
-			best, jiffy = off, time.Second/time.Duration(hz)
+		passed := time.Duration(ticks/int64(hz))*time.Second + time.Duration(ticks%int64(hz))*time.Second/time.Duration(hz)
+		off := (passed - time.Duration(monotonic)).Abs()
+		if off < best {
+			best, second, jiffy = off, best, time.Second/time.Duration(hz)
+		} else {
+			second = min(second, off)
 		}
+	}
+	if best > jiffiesOff || second-best < jiffiesApart {
+		return 0
 	}
 	return jiffy
 }
