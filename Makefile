@@ -29,7 +29,7 @@ export CGO_ENABLED = 0
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: build ## trace a small scene on real sockets (root or sudo)
@@ -44,8 +44,17 @@ test: ## run all tests: built as you are, run as root
 	$(GO) test -count=1 -timeout 20m $(TEST_EXEC) ./...
 
 .PHONY: test-kernels
-test-kernels: ## run the kernel tests on the kernels of .ci/kernels/list, emulated (KERNELS="amd64-6.1 …", RUN=PATTERN)
-	RUN='$(RUN)' .ci/kernels/run $(KERNELS)
+test-kernels: ## run the kernel tests on the kernels of .ci/kernels/list, emulated (KERNELS="amd64-6.1 …", RUN=PATTERN, UPDATE=1)
+	RUN='$(RUN)' UPDATE='$(UPDATE)' .ci/kernels/run $(KERNELS)
+
+.PHONY: test-hosts
+test-hosts: ## what doctor says on hosts that lack something, emulated (UPDATE=1)
+	UPDATE='$(UPDATE)' .ci/kernels/hosts/run
+
+# The oldest, the newest and the other architecture. Of the tests, those that differ most between kernels.
+.PHONY: test-kernels-some
+test-kernels-some: ## a few kernel tests on three kernels, emulated
+	RUN='^TestKernel(Story|UDP|Snapshot|PortsUsedUp|QueueFull|Verifier)$$' .ci/kernels/run amd64-5.10 amd64-7.x arm64-6.12
 
 .PHONY: random
 random: ## the randomized scene: 20 seeds of 20,000 operations, each record held against the truth
@@ -65,8 +74,8 @@ lint: $(TOOLS)/golangci-lint ## vet, golangci-lint with gofumpt, clang-format, s
 	$(GO) vet ./...
 	$(TOOLS)/golangci-lint run
 	clang-format-14 --dry-run --Werror $(C_FILES)
-	$(GO) vet ./.ci/kernels/report
-	shellcheck .ci/run .ci/kernels/{run,boot,fetch,init}
+	$(GO) vet ./.ci/kernels/report ./.ci/kernels/least
+	shellcheck .ci/run .ci/kernels/{run,boot,fetch,init,hosts/run,hosts/guest,hosts/talk}
 
 .PHONY: race
 race: ## test the packages without a kernel under them with the race detector (needs a C compiler)
@@ -93,7 +102,7 @@ vagrant: ## check the Vagrantfile
 	VAGRANT_HOME=$$home VAGRANT_CHECKPOINT_DISABLE=1 vagrant validate --ignore-provider
 
 .PHONY: check
-check: fresh lint race arch vagrant test random ## all that CI runs
+check: fresh lint race arch vagrant test random test-kernels-some ## all that CI runs
 
 .PHONY: man
 man: build ## write build/looptrace.8
