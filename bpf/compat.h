@@ -70,44 +70,44 @@ extern void bpf_preempt_enable(void) __ksym __weak;
 /*
  * A softirq that interrupts a program on a CPU may fire the same program's hook: the kernel skips it
  * there and counts a miss, and on loopback a socket's last state change is easily in such a softirq.
- * So hooks that run in softirqs have two programs, the second of which takes what the first was
+ * Where tracepoints can be preempted (7.x), another task may be the one. So these hooks have two programs, the second of which takes what the first was
  * skipped for. The first leaves a mark of each event that it took, as its last act; where the second
  * finds another mark it takes the event. That may be once too often (an interrupt between the two
  * leaves its own mark), so these bodies do nothing the second time.
  */
+enum mark_hook { MARK_STATE, MARK_DESTROY, MARK_EXEC, MARK_FORK, MARK_EXIT, MARK_HOOKS };
+
 struct mark {
-	u64 sk;
+	u64 of; /* a socket or a task */
 	u32 what;
 	u32 pad;
 };
 
-/* 0 and 1, for the two hooks -> what the first program took last on this CPU. */
+/* enum mark_hook -> what the first program of a hook took last on this CPU. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 2);
+	__uint(max_entries, MARK_HOOKS);
 	__type(key, u32);
 	__type(value, struct mark);
 } mark_by_hook SEC(".maps");
 
-enum { MARK_STATE = 0, MARK_DESTROY = 1 };
-
-static __always_inline void first_took(u32 hook, void *sk, u32 what)
+static __always_inline void first_took(u32 hook, void *of, u32 what)
 {
 	struct mark *m = bpf_map_lookup_elem(&mark_by_hook, &hook);
 
 	if (!m)
 		return;
-	m->sk = (u64)sk;
+	m->of = (u64)of;
 	m->what = what;
 }
 
-static __always_inline bool seen_by_first(u32 hook, void *sk, u32 what)
+static __always_inline bool seen_by_first(u32 hook, void *of, u32 what)
 {
 	struct mark *m = bpf_map_lookup_elem(&mark_by_hook, &hook);
-	bool seen = m && m->sk == (u64)sk && m->what == what;
+	bool seen = m && m->of == (u64)of && m->what == what;
 
 	if (seen)
-		m->sk = 0;
+		m->of = 0;
 	return seen;
 }
 

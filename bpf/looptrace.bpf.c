@@ -74,21 +74,45 @@ int BPF_PROG(tp_error, struct sock *sk)
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(tp_exec, struct task_struct *task)
 {
-	STEADY(process_exec(task));
+	STEADY(process_exec(task); first_took(MARK_EXEC, task, 0));
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(tp_exec_twin, struct task_struct *task)
+{
+	if (!seen_by_first(MARK_EXEC, task, 0))
+		STEADY(process_exec(task));
 	return 0;
 }
 
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(tp_fork, struct task_struct *parent, struct task_struct *child)
 {
-	STEADY(process_fork(child));
+	STEADY(process_fork(child); first_took(MARK_FORK, child, 0));
+	return 0;
+}
+
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(tp_fork_twin, struct task_struct *parent, struct task_struct *child)
+{
+	if (!seen_by_first(MARK_FORK, child, 0))
+		STEADY(process_fork(child));
 	return 0;
 }
 
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(tp_exit, struct task_struct *task)
 {
-	STEADY(process_exit(task));
+	STEADY(process_exit(task); first_took(MARK_EXIT, task, 0));
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(tp_exit_twin, struct task_struct *task)
+{
+	if (!seen_by_first(MARK_EXIT, task, 0))
+		STEADY(process_exit(task));
 	return 0;
 }
 

@@ -137,7 +137,7 @@ type looptraceFlow struct {
 
 type looptraceMark struct {
 	_    structs.HostLayout
-	Sk   uint64
+	Of   uint64
 	What uint32
 	Pad  uint32
 }
@@ -357,8 +357,11 @@ const (
 	looptraceProgTpDestroyTwin  = "tp_destroy_twin"
 	looptraceProgTpError        = "tp_error"
 	looptraceProgTpExec         = "tp_exec"
+	looptraceProgTpExecTwin     = "tp_exec_twin"
 	looptraceProgTpExit         = "tp_exit"
+	looptraceProgTpExitTwin     = "tp_exit_twin"
 	looptraceProgTpFork         = "tp_fork"
+	looptraceProgTpForkTwin     = "tp_fork_twin"
 	looptraceProgTpRename       = "tp_rename"
 	looptraceProgTpRetransmit   = "tp_retransmit"
 	looptraceProgTpSend         = "tp_send"
@@ -494,8 +497,11 @@ type looptraceProgramSpecs struct {
 	TpDestroyTwin *ebpf.ProgramSpec `ebpf:"tp_destroy_twin"`
 	TpError       *ebpf.ProgramSpec `ebpf:"tp_error"`
 	TpExec        *ebpf.ProgramSpec `ebpf:"tp_exec"`
+	TpExecTwin    *ebpf.ProgramSpec `ebpf:"tp_exec_twin"`
 	TpExit        *ebpf.ProgramSpec `ebpf:"tp_exit"`
+	TpExitTwin    *ebpf.ProgramSpec `ebpf:"tp_exit_twin"`
 	TpFork        *ebpf.ProgramSpec `ebpf:"tp_fork"`
+	TpForkTwin    *ebpf.ProgramSpec `ebpf:"tp_fork_twin"`
 	TpRename      *ebpf.ProgramSpec `ebpf:"tp_rename"`
 	TpRetransmit  *ebpf.ProgramSpec `ebpf:"tp_retransmit"`
 	TpSend        *ebpf.ProgramSpec `ebpf:"tp_send"`
@@ -717,8 +723,11 @@ type looptracePrograms struct {
 	TpDestroyTwin *ebpf.Program `ebpf:"tp_destroy_twin"`
 	TpError       *ebpf.Program `ebpf:"tp_error"`
 	TpExec        *ebpf.Program `ebpf:"tp_exec"`
+	TpExecTwin    *ebpf.Program `ebpf:"tp_exec_twin"`
 	TpExit        *ebpf.Program `ebpf:"tp_exit"`
+	TpExitTwin    *ebpf.Program `ebpf:"tp_exit_twin"`
 	TpFork        *ebpf.Program `ebpf:"tp_fork"`
+	TpForkTwin    *ebpf.Program `ebpf:"tp_fork_twin"`
 	TpRename      *ebpf.Program `ebpf:"tp_rename"`
 	TpRetransmit  *ebpf.Program `ebpf:"tp_retransmit"`
 	TpSend        *ebpf.Program `ebpf:"tp_send"`
@@ -780,8 +789,11 @@ func (p *looptracePrograms) Close() error {
 		p.TpDestroyTwin,
 		p.TpError,
 		p.TpExec,
+		p.TpExecTwin,
 		p.TpExit,
+		p.TpExitTwin,
 		p.TpFork,
+		p.TpForkTwin,
 		p.TpRename,
 		p.TpRetransmit,
 		p.TpSend,
