@@ -65,6 +65,7 @@ func flagTable() []spec {
 		{name: "output", short: "o", value: "FORMAT", in: tracing | inOutput, group: groupOutput, words: formats, usage: "text or json (default text)"},
 		{name: "log-file", value: "PATH", in: tracing, group: groupOutput, complete: "file", usage: "write JSON to this file too: rotated at 100 MB, 5 kept, reopened on SIGHUP"},
 		{name: "cmdline", value: "HOW", in: tracing, group: groupOutput, words: cmdlineModes, usage: "command lines: full, redacted (secrets become ***) or none (default full, in --log-file redacted)"},
+		{name: "summary", value: "TIME", in: tracing, group: groupOutput, usage: "count connections in the kernel, and write the counts as often (such as 10s) instead of each"},
 		{name: "count", value: "N", in: tracing, group: groupOutput, usage: "stop after N records"},
 		{name: "duration", value: "TIME", in: tracing, group: groupOutput, usage: "stop after a time such as 30s or 5m"},
 		{name: "strict", in: tracing, group: groupOutput, usage: "exit with 5 if events were lost"},

@@ -60,11 +60,15 @@ func parseOptions(g given, targets []string) (*options, error) {
 			Filter:   p.filter(targets),
 			Snapshot: !p.has("no-snapshot"),
 			Version:  version,
+			Summary:  p.time("summary"),
 			Args:     argsFor(p.word("cmdline", cmdlineModes, cmdlineFull)),
 		},
 	}
 	if p.isSet("log-file") && o.logFile == "" {
 		p.fail("--log-file PATH", "--log-file needs a path")
+	}
+	if o.cfg.Summary > 0 {
+		p.refuseInSummary(o.cfg.Filter)
 	}
 	o.cfg.Filters = p.filtersGiven(o.cfg.Filter.Targets)
 	return o, p.err
@@ -176,4 +180,14 @@ func (p *parser) time(name string) time.Duration {
 		p.fail("a number with a unit, such as 500ms, 30s, 5m or 1h30m", "--%s %q: not a time span", name, p.text(name))
 	}
 	return d
+}
+
+// refuseInSummary: the kernel counts connections by port, not by address, and what is counted is not
+// looked at one by one any more.
+func (p *parser) refuseInSummary(f flow.Filter) {
+	for _, target := range f.Targets {
+		if target.Addr.IsValid() && !target.Addr.IsLoopback() || target.Port == 0 {
+			p.fail("give ports: looptrace --summary 10s 8080", "--summary counts by port: it takes no address as TARGET")
+		}
+	}
 }
