@@ -2,7 +2,11 @@
 
 package tracer
 
-import "golang.org/x/sys/unix"
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
 
 var lastFields = []string{
 	"last_listener.process", "last_listener.reason", "last_listener.exit.code", "last_listener.exit.signal",
@@ -176,9 +180,9 @@ func refusalScenes() []scene {
 				client.do("socket c tcp4")
 				client.do("nonblock c")
 				// On loopback the refusal comes before connect() returns, or after it.
-				if _, err := client.try("connect c %s", at); err == unix.EINPROGRESS {
+				if _, err := client.try("connect c %s", at); errors.Is(err, unix.EINPROGRESS) {
 					client.fail(unix.ECONNREFUSED, "finish c")
-				} else if err != unix.ECONNREFUSED {
+				} else if !errors.Is(err, unix.ECONNREFUSED) {
 					s.t.Fatal(err)
 				}
 				client.do("close c") // and this is not a close record

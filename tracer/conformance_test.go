@@ -296,7 +296,7 @@ func (s *stage) lawful(all []record, disorder time.Duration) {
 		if event == "bind" && r.at("outcome") == "failure" && stage[id] != 0 {
 			continue // a second bind() of a socket that has a port
 		}
-		if n := rank[event]; n <= stage[id] && !(n == 1 && stage[id] == 3) || stage[id] >= 4 != (n >= 4) && stage[id] != 0 {
+		if n := rank[event]; n <= stage[id] && (n != 1 || stage[id] != 3) || stage[id] >= 4 != (n >= 4) && stage[id] != 0 {
 			s.t.Errorf("%s of %s comes after rank %d: %v", event, id, stage[id], r)
 		}
 		stage[id] = rank[event]

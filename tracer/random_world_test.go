@@ -3,6 +3,7 @@
 package tracer
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -183,7 +184,7 @@ func (w *world) exec(p *proc) {
 	}
 	slices.Sort(names)
 	w.note(p, "exec, which closes %v", names)
-	p.player.exec(fmt.Sprintf("%s.%d", p.id, p.execs))
+	p.exec(fmt.Sprintf("%s.%d", p.id, p.execs))
 	w.closeAll(p, names, "close", "")
 }
 
@@ -354,7 +355,7 @@ func (w *world) bind(p *proc) {
 	}
 	st := w.tell(sockKey("bind", p.id, want))
 	row := w.row("bind", errnoName(err)).who("process", p.id).is("port", want.Port()).is("address", want.Addr())
-	if err == unix.EADDRINUSE {
+	if errors.Is(err, unix.EADDRINUSE) {
 		row.holder, row.lenient = w.inTheWay(want, k), k.reuse
 	}
 	st.add(row)
@@ -385,7 +386,7 @@ func overlaps(a, b netip.Addr) bool {
 func (w *world) inTheWay(want netip.AddrPort, k *rsock) []obstacle {
 	var list []obstacle
 	clash := func(at netip.AddrPort, reuse, listening bool) bool {
-		return at.Port() == want.Port() && overlaps(at.Addr(), want.Addr()) && !(k.reuse && reuse && !listening)
+		return at.Port() == want.Port() && overlaps(at.Addr(), want.Addr()) && (!k.reuse || !reuse || listening)
 	}
 	for _, o := range w.socks {
 		at := o.local
@@ -393,7 +394,7 @@ func (w *world) inTheWay(want netip.AddrPort, k *rsock) []obstacle {
 			at = o.bound
 		}
 		// What was bound by number keeps its port when its connection was reset.
-		connected := o.conn != nil && !(o.conn.dead && o.bound.IsValid())
+		connected := o.conn != nil && (!o.conn.dead || !o.bound.IsValid())
 		if o == k || len(o.refs) == 0 || !at.IsValid() || connected || !clash(at, o.reuse, o.listening) {
 			continue
 		}
@@ -434,7 +435,7 @@ func (w *world) listen(p *proc) {
 	w.note(p, "listen %s: %v", name, err)
 	if err != nil {
 		row := w.row("listen", errnoName(err)).who("process", p.id).is("port", k.local.Port())
-		if err == unix.EADDRINUSE {
+		if errors.Is(err, unix.EADDRINUSE) {
 			row.holder, row.lenient = w.inTheWay(k.local, k), k.reuse
 		}
 		k.story.add(row)
@@ -717,8 +718,8 @@ func (w *world) finish() {
 func (w *world) tail() string { return strings.Join(w.log[max(0, len(w.log)-40):], "\n") }
 
 func errnoName(err error) string {
-	errno, ok := err.(syscall.Errno)
-	if !ok {
+	var errno syscall.Errno
+	if !errors.As(err, &errno) {
 		return fmt.Sprint(err)
 	}
 	return unix.ErrnoName(errno)

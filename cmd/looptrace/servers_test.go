@@ -138,7 +138,8 @@ func nginxScene(w *world) {
 	nginx.stop(syscall.SIGTERM)
 
 	w.finish(len(conns))
-	w.wantSockets(listening{by: master, port: port, requested: port, release: "close <nil> <nil>"})
+	// nginx calls listen() once more when it has read its whole configuration.
+	w.wantSockets(listening{by: master, port: port, requested: port, listens: 2, release: "close <nil> <nil>"})
 	w.wantConnections(port, conns...)
 }
 

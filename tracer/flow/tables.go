@@ -233,7 +233,7 @@ func (t *Table) judge(known *Holder, a *Answer, ev *SockEvent, addr netip.Addr) 
 		}
 		alive = row != nil || t.conns[known.conn] != nil
 	}
-	if h := t.holderFrom(a, ev, addr, known != nil); h != nil && !(known != nil && known.conn != 0 && !alive) {
+	if h := t.holderFrom(a, ev, addr, known != nil); h != nil && (known == nil || known.conn == 0 || alive) {
 		return h
 	}
 	if alive || picky {
