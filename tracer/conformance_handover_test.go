@@ -277,6 +277,7 @@ func handoverScenes() []scene {
 // actor that has the listener as l.
 func (s *stage) activated(at string) {
 	s.t.Helper()
+	needProgram(s.t, "systemd-socket-activate")
 	binary, err := actorBinary()
 	if err != nil {
 		s.t.Fatal(err)

@@ -78,10 +78,24 @@ var actorBinary = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
+// needProgram: scenes skip on a developer's machine that lacks what they are made of, and fail in CI.
+func needProgram(t *testing.T, name string) {
+	t.Helper()
+	if _, err := exec.LookPath(name); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skipf("this scene needs %s", name)
+	}
+}
+
 // newStage makes a network namespace for the calling test alone. Its goroutine keeps the thread that
 // is in it, which ends with the goroutine. The namespace's number stays taken as long as keeper runs.
 func newStage(t, keeper *testing.T) *stage {
 	t.Helper()
+	if os.Getenv(actorBinaryEnv) == "" {
+		needProgram(t, "gcc")
+	}
 	runtime.LockOSThread()
 	if err := errors.Join(unix.Unshare(unix.CLONE_NEWNET), loopbackUp()); err != nil {
 		t.Fatal(err)
