@@ -82,7 +82,12 @@ race: ## test the packages without a kernel under them with the race detector (n
 	CGO_ENABLED=1 $(GO) test -race -count=1 -skip '^TestKernel' $(PURE)
 
 .PHONY: bench
-bench: ## run the benchmarks
+bench: build ## what tracing costs, beside each peer that is installed (BENCH="-rounds 5 -seconds 5")
+	$(GO) build -o $(BUILD)/bench ./.ci/bench
+	$(SUDO) $(BUILD)/bench $(BENCH) $(BINARY)
+
+.PHONY: microbench
+microbench: ## run the Go benchmarks, for benchstat
 	$(GO) test -run '^$$' -bench . -benchmem $(TEST_EXEC) ./...
 
 .PHONY: arch
