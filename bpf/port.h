@@ -291,6 +291,11 @@ static __always_inline void released(struct sock *held)
 	current_owner(&o);
 	if (BPF_CORE_READ(task, flags) & PF_EXITING)
 		reason = REASON_EXIT;
+	if (self_tgid && o.tgid == self_tgid) {
+		/* Our own walk of the open files held it for a moment: somebody had closed it by then. */
+		__builtin_memset(&o, 0, sizeof(o));
+		reason = REASON_UNKNOWN;
+	}
 	ends_probed((struct inet_sock *)sk, &e);
 	if (b->since || b->port)
 		emit_release(b, &e, &o, reason, 0, BPF_CORE_READ(task, exit_code));

@@ -249,6 +249,21 @@ func (k *rsock) recent(at uint64) names {
 	return n
 }
 
+// steadily: the process holds the socket, and did at the last look: one that let it go and got it back
+// is found by the next.
+func (k *rsock) steadily(id string, at uint64) bool {
+	times, since := 0, at
+	for _, h := range k.held {
+		if h.id != id {
+			continue
+		}
+		if times++; h.to == 0 {
+			since = h.from
+		}
+	}
+	return k.heldBy(id) && (times == 1 || since+lookLag < at)
+}
+
 // ever gives who ever held the socket: looptrace knows it as of the last look, which a close does not
 // bring about.
 func (k *rsock) ever() names {
@@ -525,7 +540,7 @@ func (w *world) connect(p *proc) {
 		is("server.address", dst.Addr()).is("server.port", dst.Port())
 	row.standing = l.recent(w.began)
 	row.standing[l.caller] = true // as of the last look, it may hold it still
-	if l.heldBy(l.caller) {
+	if l.steadily(l.caller, w.began) {
 		row.standing, row.mustStand = names{l.caller: true}, true
 	}
 	c.server = row.standing
