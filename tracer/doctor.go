@@ -77,13 +77,19 @@ func hostChecks() []Check {
 
 func checkKernel(release string) Check {
 	c := Check{Name: "kernel", Detail: release, OK: true}
-	var major, minor int
-	if _, err := fmt.Sscanf(c.Detail, "%d.%d", &major, &minor); err == nil && (major < 5 || major == 5 && minor < 8) {
+	if olderThan(release, 5, 8) {
 		c.OK = false
 		c.Detail += " is older than 5.8, which brought the BPF ring buffer"
 		c.Hint = "use a kernel of 5.8 or later (5.10 or later is tested)"
 	}
 	return c
+}
+
+// olderThan says whether a release is of a kernel before that version. One that cannot be read is not.
+func olderThan(release string, major, minor int) bool {
+	var x, y int
+	_, err := fmt.Sscanf(release, "%d.%d", &x, &y)
+	return err == nil && (x < major || x == major && y < minor)
 }
 
 func exists(path string) bool {
@@ -169,7 +175,7 @@ const mapsMemory = 256 << 20
 func checkMemlock() Check {
 	c := Check{Name: "memlock", OK: true, Detail: "no limit for maps"}
 	var limit unix.Rlimit
-	if rlimit.RemoveMemlock() == nil || unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit) == nil && limit.Cur >= mapsMemory {
+	if !olderThan(kernelRelease(), 5, 11) || rlimit.RemoveMemlock() == nil || unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit) == nil && limit.Cur >= mapsMemory {
 		return c
 	}
 	c.OK = false

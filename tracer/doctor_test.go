@@ -56,11 +56,8 @@ func TestUnavailable(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := tc.err.Error(); got != tc.text {
-				t.Errorf("got  %s\nwant %s", got, tc.text)
-			}
-			if got := tc.err.Hint(); got != tc.hint {
-				t.Errorf("got hint %s\nwant      %s", got, tc.hint)
+			if got, want := tc.err.Error(), tc.text+" → "+tc.hint; got != want {
+				t.Errorf("got  %s\nwant %s", got, want)
 			}
 		})
 	}

@@ -14,20 +14,21 @@ type UnavailableError struct {
 	cause   error
 }
 
-// Error names what is missing; where the checks find nothing, what the kernel answered.
+// Error names what is missing and what to do about it; where the checks find nothing, what the kernel
+// answered.
 func (e *UnavailableError) Error() string {
 	if len(e.missing) == 0 {
-		return "cannot trace here: " + oneLine(e.cause)
+		return "cannot trace here: " + oneLine(e.cause) + " → " + e.advice()
 	}
 	var parts []string
 	for _, c := range e.missing {
 		parts = append(parts, c.Name+" "+c.Detail)
 	}
-	return "cannot trace here: " + strings.Join(parts, "; ")
+	return "cannot trace here: " + strings.Join(parts, "; ") + " → " + e.advice()
 }
 
-// Hint says what to do about it.
-func (e *UnavailableError) Hint() string {
+// advice says what to do about it.
+func (e *UnavailableError) advice() string {
 	var parts []string
 	for _, c := range e.missing {
 		if c.Hint != "" && !slices.Contains(parts, c.Hint) {

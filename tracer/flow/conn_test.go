@@ -113,7 +113,7 @@ func TestConnect(t *testing.T) {
 			steps: []step{
 				serve(100, 1, srv, "127.0.0.1:80"), release(112, 1, srv, "127.0.0.1:80"), serve(113, 2, oth, "127.0.0.1:80"), c.close(120, nobody),
 			},
-			want: []string{"120ms #7 close cli/20~ 127.0.0.1:40000 > - 127.0.0.1:80 took=10ms bytes=0/0 unaccepted"},
+			want: []string{"120ms #7 close cli/20~ 127.0.0.1:40000 > srv/10~ 127.0.0.1:80 took=10ms bytes=0/0 unaccepted"},
 		},
 		{
 			name:  "a bound socket that never listened serves nobody",

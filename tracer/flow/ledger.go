@@ -53,7 +53,9 @@ type sock struct {
 type departed struct {
 	addr         netip.Addr
 	v6only       bool
-	proc         Actor
+	proc         Actor // who held it last
+	stood        Actor // who stood for it before
+	caller       Actor // who called listen()
 	since, until uint64
 	from         uint64 // when connections began to succeed
 	reason       string
@@ -238,7 +240,7 @@ func (t *Table) released(ev *SockEvent) {
 	r.Preexisting = k.preexisting
 	s.Address = k.addr // the kernel may have cleared it by now
 	r.IPv6 = s.Address.Is6()
-	if !k.preexisting {
+	if !k.preexisting && k.key.port != 0 { // else connect() gave it one, some time after the bind
 		s.Held = time.Duration(ev.Time - k.since)
 	}
 	t.unlisten(k, s, ev.Time)
@@ -282,7 +284,7 @@ func (t *Table) unlisten(k *sock, s *SockRecord, at uint64) {
 		last = s.Process
 		last.Thread = ""
 	}
-	d := departed{addr: k.addr, v6only: k.v6only, proc: last, from: k.listenFrom, until: at, reason: s.Reason, exit: s.Exit}
+	d := departed{addr: k.addr, v6only: k.v6only, proc: last, stood: k.proc, caller: k.caller, from: k.listenFrom, until: at, reason: s.Reason, exit: s.Exit}
 	if !k.preexisting {
 		d.since = k.listenSince
 	}

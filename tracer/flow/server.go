@@ -53,9 +53,12 @@ func (t *Table) nameServer(c *conn, at uint64) {
 	}
 	group, how := p.listeners(c.server.Address, at, t.group)
 	t.group = group[:0]
-	if gone := p.departedFit(c.server.Address, at); gone != fitNone && gone >= how {
-		if gone > c.fit { // it may have answered: whoever is left is only the next best
-			c.server.Process, c.server.Holders, c.listener = Actor{}, nil, Actor{}
+	if d, gone := p.departedFit(c.server.Address, at); gone != fitNone && gone >= how {
+		if gone > c.fit { // it answered, or may have: whoever is left is only the next best
+			c.fit, c.server.Process, c.server.Holders, c.listener = gone, Actor{}, nil, Actor{}
+			if d != nil && gone > how {
+				c.server.Process, c.listener = d.stood, d.caller
+			}
 		}
 		return
 	}
@@ -93,14 +96,22 @@ func (p *port) listeners(dst netip.Addr, at uint64, buf []*sock) (group []*sock,
 	return group, best
 }
 
-// departedFit says how well the best listener fits that answered dst at a time and is gone by now.
-func (p *port) departedFit(dst netip.Addr, at uint64) (best fit) {
+// departedFit gives the best of the listeners that answered dst at a time and are gone by now, and how
+// well it fits; nil where several fit as well.
+func (p *port) departedFit(dst netip.Addr, at uint64) (one *departed, best fit) {
 	for i := range p.departed {
-		if d := &p.departed[i]; d.from <= at && at < d.until {
-			best = max(best, fits(d.addr, d.v6only, dst))
+		d := &p.departed[i]
+		if d.from > at || at >= d.until {
+			continue
+		}
+		switch how := fits(d.addr, d.v6only, dst); {
+		case how > best:
+			one, best = d, how
+		case how == best && how != fitNone:
+			one = nil
 		}
 	}
-	return best
+	return one, best
 }
 
 // nameHolder names who holds the listener that the client met.

@@ -59,6 +59,7 @@ type Table struct {
 	doubts    []doubt                        // failures that wait for an answer, oldest first
 	answers   map[uint32]*Answer
 	askedAt   uint64
+	sees      bool // every connection is told of: the kernel side drops none
 	lost      map[string]uint64
 
 	now     uint64 // of the event being observed
@@ -82,6 +83,7 @@ func New(cfg Config) *Table {
 		holding:   make(map[*Process]int),
 		counts:    make(map[string]uint64),
 		datagrams: make(map[datagramKey]*SummaryRecord),
+		sees:      !cfg.Summary && !cfg.Filter.drops(),
 	}
 	if t.cfg.MaxDoubt == 0 {
 		t.cfg.MaxDoubt = maxDoubt

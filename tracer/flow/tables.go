@@ -279,8 +279,8 @@ func (t *Table) holderFrom(a *Answer, ev *SockEvent, addr netip.Addr, explained 
 			continue
 		}
 		// The ledger has all loopback connections but orphans from before tracing: others came or went
-		// since.
-		if row.rank() == 2 && addrOf(row.Local).IsLoopback() && t.endOf(row) == nil && (explained || !a.orphan(row)) {
+		// since. Where the kernel side keeps connections from it, it cannot tell.
+		if row.rank() == 2 && addrOf(row.Local).IsLoopback() && t.endOf(row) == nil && t.sees && (explained || !a.orphan(row)) {
 			continue
 		}
 		if best == nil || row.rank() < best.rank() || row.rank() == 3 && best.rank() == 3 && row.Expires > best.Expires {

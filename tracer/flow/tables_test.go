@@ -187,6 +187,24 @@ func TestHolderFromTables(t *testing.T) {
 			},
 		},
 		{
+			name: "a connection that a filter kept from the ledger",
+			cfg:  Config{Asks: true, Filter: Filter{Failed: true}},
+			look: failures,
+			steps: []step{
+				taken, answer(121, held(7, cli, established, "127.0.0.1:80", "127.0.0.1:443", ownPort), held(7, nobody, established, "127.0.0.1:80", "127.0.0.1:443", ownPort)),
+			},
+			want: []string{"120ms #20 bind oth/30 127.0.0.1:80 holder={connection cli/20(snapshot) 127.0.0.1:80 peer=127.0.0.1:443 ESTABLISHED} errno=98"},
+		},
+		{
+			name: "one that came since, of which the ledger would know",
+			cfg:  asks,
+			look: failures,
+			steps: []step{
+				taken, answer(121, held(7, cli, established, "127.0.0.1:80", "127.0.0.1:443", ownPort)),
+			},
+			want: []string{"120ms #20 bind oth/30 127.0.0.1:80 errno=98"},
+		},
+		{
 			name: "a holder that has gone when the answer comes",
 			cfg:  asks,
 			look: failures,
