@@ -339,7 +339,6 @@ var spoiledRecords = []struct {
 	{"duration missing from a refusal", "connect refused", "duration_ns", remove},
 	{"duration missing from accept", "accept", "duration_ns", remove},
 	{"duration missing from close", "close udp", "duration_ns", remove},
-	{"held missing from release", "release", "held_ns", remove},
 	{"exposure missing from listen", "listen", "exposure", remove},
 	{"backlog missing from listen", "listen", "backlog", remove},
 	{"address missing from bind", "bind", "address", remove},

@@ -159,7 +159,7 @@ func (w *world) check(all []record, lost uint64) {
 	}
 	w.s.t.Logf("%d events lost, %d records differ; %d of %d holders were left out", lost, len(wrong), w.unheld, w.refused)
 	w.s.t.Logf("known defects: %d closes missing of %d stories, %d holders wrong of %d", known.closes, len(w.stories), known.holders, w.refused)
-	if w.unheld*20 > w.refused {
+	if w.unheld > 5+w.refused/20 {
 		complain("%d of %d holders were left out", w.unheld, w.refused)
 	}
 	if known.closes > 0 && !hidesProcesses() || known.closes*200 > len(w.stories) || known.holders > 1+w.refused/200 {
