@@ -58,7 +58,7 @@ test-kernels-some: ## a few kernel tests on three kernels, emulated
 
 .PHONY: random
 random: ## the randomized scene: 20 seeds of 20,000 operations, each record held against the truth
-	$(GO) test -count=1 -timeout 20m $(TEST_EXEC) ./tracer -run TestKernelRandom -seeds 20 -ops 20000
+	$(GO) test -count=1 -timeout 12m $(TEST_EXEC) ./tracer -run TestKernelRandom -seeds 20 -ops 20000
 
 .PHONY: generate
 generate: ## compile the kernel side, for both architectures (needs clang-14, llvm-14, libbpf-dev)

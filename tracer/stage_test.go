@@ -208,7 +208,16 @@ func (s *stage) enter(name string, pid int) {
 // fork makes the player's child, a copy of it that goes its own way; pid 0 lets the kernel choose.
 func (p *player) fork(name string, pid int) *player {
 	p.t.Helper()
-	child := p.do("fork %d", pid)
+	var child string
+	// A number that was free may be somebody's for a moment on a busy machine.
+	eventually(p.t, fmt.Sprint("process number ", pid), func() bool {
+		value, err := p.try("fork %d", pid)
+		if err != nil && !errors.Is(err, unix.EEXIST) {
+			p.t.Fatalf("%s: fork: %v", p.name, err)
+		}
+		child = value
+		return err == nil
+	})
 	c := p.stage.join(name)
 	if strconv.Itoa(c.pid) != child {
 		p.t.Fatalf("%s: forked %s, and %d came", p.name, child, c.pid)
