@@ -37,7 +37,8 @@ type sock struct {
 	v6only      bool
 	flags       uint16 // of the bind: FlagReuse, FlagReusePort
 	proc        Actor  // stands for it: who bound it, then who called listen(); else a holder
-	caller      Actor  // who called listen(), where that was seen
+	caller      Actor  // who called listen() last, where that was seen
+	calledAt    uint64 // when
 	since       uint64
 	listenSince uint64 // when listen() returned
 	listenFrom  uint64 // when connections began to succeed: a little earlier
@@ -190,7 +191,7 @@ func (t *Table) listened(ev *SockEvent) {
 	}
 	k.addr, k.proc = s.Address, s.Process
 	k.proc.Thread = ""
-	k.caller = k.proc
+	k.caller, k.calledAt = k.proc, ev.Time
 	t.rehold(k, addHolder(k.holders, k.proc))
 	if !k.listening { // else only the backlog is new
 		t.listens(k, ev.Time)

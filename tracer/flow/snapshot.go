@@ -135,6 +135,9 @@ func (t *Table) Look(rows []SockEvent, took time.Duration) {
 		found[k] = addHolder(found[k], holder)
 	}
 	for k, holders := range found {
+		if k.calledAt > t.lookedAt && k.caller.P != nil && k.caller.P.Exited.IsZero() { // since the walk began: it holds it for sure
+			holders = addHolder(holders, k.caller)
+		}
 		t.rehold(k, holders)
 	}
 }

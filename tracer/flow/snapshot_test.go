@@ -243,6 +243,15 @@ func TestLook(t *testing.T) {
 			},
 		},
 		{
+			name: "a look that began before another called listen() on the socket",
+			look: isConn,
+			steps: []step{
+				serve(100, 1, srv, "127.0.0.1:80"), wants(700), wants(1300), listen(1350, 1, oth, "127.0.0.1:80"),
+				func(s *scene) { s.table.Look([]SockEvent{row(1, srv, "127.0.0.1:80")}, 0) }, c.connect(1360), drain,
+			},
+			want: []string{"no", "yes", "1360ms #7 connect cli/20 127.0.0.1:40000 > oth/30(shared srv/10,oth/30) 127.0.0.1:80 took=1ms"},
+		},
+		{
 			name: "who called listen() is dead, one other holds it: listener.process is who called listen()",
 			look: isConn,
 			steps: append(start[:2:2], exit(300, srv, 0), look(400, row(1, child, "127.0.0.1:80")),
