@@ -40,8 +40,9 @@ build: ## build build/looptrace
 	$(GO) build $(GOFLAGS_BUILD) -o $(BINARY) ./cmd/looptrace
 
 .PHONY: test
+# -p 1: the tests of cmd trace the whole host, so another package's load would be theirs too.
 test: ## run all tests: built as you are, run as root
-	$(GO) test -count=1 -timeout 20m $(TEST_EXEC) ./...
+	$(GO) test -count=1 -p 1 -timeout 20m $(TEST_EXEC) ./...
 
 .PHONY: test-kernels
 test-kernels: ## run the kernel tests on the kernels of .ci/kernels/list, emulated (KERNELS="amd64-6.1 …", RUN=PATTERN, UPDATE=1)
