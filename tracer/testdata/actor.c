@@ -242,7 +242,7 @@ static int sock_name(int fd, char *out, size_t size)
 /* Reads so many bytes, fewer where they do not come within 3 s: the driver waits for no longer. */
 static int recv_all(int fd, char *buf, int len)
 {
-	struct timeval patience = {.tv_sec = 3}, none = {0};
+	struct timeval patience = { .tv_sec = 3 }, none = { 0 };
 	int got;
 
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
