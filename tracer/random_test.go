@@ -146,6 +146,7 @@ func (w *world) check(all []record, lost uint64) {
 				problem := w.compare(s.rows[i], records[i])
 				if strings.HasPrefix(problem, "holder is ") {
 					known.holders++
+					w.s.t.Logf("%s, operation %d: %s\nin: %v", s.key, s.rows[i].op, problem, records[i].at("message"))
 				} else if problem != "" {
 					complain("%s, operation %d: %s\nin: %v %v", s.key, s.rows[i].op, problem, records[i].at("event"), records[i].at("message"))
 				}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"regexp"
 	"strconv"
 	"testing"
@@ -36,6 +37,10 @@ func TestKernelScripts(t *testing.T) {
 		}
 		t.Skip("needs root")
 	}
+	// Whoever ignores it, as nohup does, hands that on: the scripts' programs would wait for ever.
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, unix.SIGHUP)
+	defer signal.Stop(hangups)
 	testscript.Run(t, params("testdata/kernel"))
 }
 
