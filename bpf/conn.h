@@ -58,6 +58,7 @@ static __always_inline void client_established(struct tcp_sock *tp, const struct
 	struct conn *known;
 	struct conn_event *ev;
 	struct conn c = {};
+	struct bound *b;
 	struct tuple t;
 
 	tuple_of(e, IPPROTO_TCP, &t);
@@ -108,6 +109,9 @@ static __always_inline void client_established(struct tcp_sock *tp, const struct
 	if (!ev)
 		return;
 	fill_conn(ev, KIND_CONNECT, &c, &t);
+	b = bpf_map_lookup_elem(&bound_by_sock, &sk);
+	if (b)
+		ev->client_sock = b->id;
 	if (!(BPF_CORE_READ_BITFIELD(&tp->inet_conn.icsk_inet.sk, sk_userlocks) &
 	      SOCK_BINDPORT_LOCK))
 		ev->h.flags |= FLAG_EPHEMERAL;

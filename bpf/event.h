@@ -101,7 +101,7 @@ struct conn_event {
 	struct process_id client;
 	struct process_id server; /* who accepted; tgid 0 before that */
 	u64 server_sock; /* UDP: id of the socket that was bound to the server's port */
-	u64 client_sock; /* UDP: id of the sender's socket */
+	u64 client_sock; /* id of the client's socket, which has records of its own: UDP, or bound first */
 	u8 client_addr[16];
 	u8 server_addr[16];
 	u16 client_port;

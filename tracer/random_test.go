@@ -112,7 +112,12 @@ func (w *world) check(all []record, lost uint64) {
 	told := map[string][][]record{}
 	byID := map[any][]record{}
 	var ids []any
+	w.kept = map[string][]time.Time{}
 	for _, r := range all {
+		if r.at("event") == "release" && r.at("process") == nil && r.at("reason") == nil {
+			at := fmt.Sprint(r.at("address"), " ", r.at("port"))
+			w.kept[at] = append(w.kept[at], r.time())
+		}
 		id := r.at("id")
 		if byID[id] == nil {
 			ids = append(ids, id)
@@ -163,7 +168,7 @@ func (w *world) check(all []record, lost uint64) {
 	if w.unheld > 5+w.refused/20 {
 		complain("%d of %d holders were left out", w.unheld, w.refused)
 	}
-	if known.closes > 0 && !hidesProcesses() || known.closes*200 > len(w.stories) || known.holders > 1+w.refused/200 {
+	if known.closes > 0 && !hidesProcesses() || known.closes*200 > len(w.stories) || known.holders > known.closes {
 		complain("more than the known defects: %+v", known)
 	}
 	if len(wrong) <= spoiltBy*int(lost)+len(all)/differing {
@@ -182,10 +187,9 @@ func (w *world) check(all []record, lost uint64) {
 // reset that was none.
 const differing = 5000
 
-// knownDefects are what is still wrong under this load; each is bounded by what was seen, and is to be
-// nought. Holders: 1 in 500, by an answer of the kernel's tables that is younger than the call.
-// Closes: none, but where the kernel runs no BPF program in the context of some process (see
-// hidesProcesses): softirqs that interrupt it are not seen either, 1 in 2,000 of all closes.
+// knownDefects are what is wrong where the kernel runs no BPF program in the context of some process (see
+// hidesProcesses): softirqs that interrupt it are not seen either, 1 in 2,000 of all closes under this load.
+// Who asks for a port of such a connection may be told that it holds it, while it is over. Elsewhere: none.
 type knownDefects struct{ closes, holders int }
 
 // hidesProcesses says whether this kernel keeps a process from root: one sandbox's does so with its
@@ -294,14 +298,20 @@ func (w *world) stands(t *truth, r record) string {
 	return ""
 }
 
+// keptThere: a walk of the open files let go of such a socket right after this failure.
+func (w *world) keptThere(address string, r record) bool {
+	return slices.ContainsFunc(w.kept[fmt.Sprint(address, " ", r.at("port"))], func(gone time.Time) bool {
+		return gone.After(r.time()) && gone.Before(r.time().Add(lateBy))
+	})
+}
+
 // holds judges who is named as the holder of a port: something that was in the way, and its process.
 // Where SO_REUSEADDR lets some have the port and not others, and the kernel's tables could not be asked
 // in time, it may be left out.
 func (w *world) holds(t *truth, r record) string {
 	in := t.holder
 	w.refused++
-	certain := slices.ContainsFunc(in, func(o obstacle) bool { return o.kind == "listener" || o.kind == "bound" })
-	if r.at("holder") == nil && !certain {
+	if r.at("holder") == nil {
 		if !t.lenient {
 			w.unheld++
 		}
@@ -311,8 +321,8 @@ func (w *world) holds(t *truth, r record) string {
 	at := fmt.Sprint(r.at("holder.address"))
 	if slices.ContainsFunc(in, func(o obstacle) bool {
 		same := o.kind == kind || kind == "bound" && o.fromBound
-		return same && (o.at.Addr().String() == at || o.fromBound) && (o.ids[who] || who == "")
-	}) {
+		return same && (o.at.Addr().String() == at || o.fromBound) && o.had(who, t.to)
+	}) || w.keptThere(at, r) {
 		return ""
 	}
 	return fmt.Sprintf("holder is %s %s at %s, want one of %v", kind, who, at, in)

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -97,6 +98,10 @@ type world struct {
 	log     []string // every operation, for whoever replays a seed
 	began   uint64   // of the operation at hand
 	ops     map[string]int
+
+	// kept: sockets by address and port that a walk of the open files had for a moment as they were closed,
+	// and when it let go: until then they are in the way.
+	kept map[string][]time.Time
 
 	refused, unheld int // binds that failed because the port is held, and those without a holder
 }
@@ -381,9 +386,18 @@ func (w *world) bind(p *proc) {
 type obstacle struct {
 	kind string
 	at   netip.AddrPort
-	ids  names // who may be named; none: nobody
+	ids  names  // who may be named; none: nobody
+	sock *rsock // its holders may be named as of a look a little later: see lookLag
 	// fromBound: a connection of a socket that was bound first, which may be told as such.
 	fromBound bool
+}
+
+// had says whether a process may be named for it: it held the socket, or was given it before the look
+// at the table of open files that a call at that time brought about.
+func (o *obstacle) had(id string, at uint64) bool {
+	return id == "" || o.ids[id] || o.sock != nil && slices.ContainsFunc(o.sock.held, func(h holding) bool {
+		return h.id == id && h.from <= at+lookLag
+	})
 }
 
 // overlaps says whether two sockets want the same (inet_rcv_saddr_equal, nothing is IPv6 only here).
@@ -417,7 +431,7 @@ func (w *world) inTheWay(want netip.AddrPort, k *rsock) []obstacle {
 		if o.listening {
 			kind = "listener"
 		}
-		list = append(list, obstacle{kind: kind, at: at, ids: o.ever()})
+		list = append(list, obstacle{kind: kind, at: at, ids: o.ever(), sock: o})
 	}
 	for _, c := range w.conns {
 		if c.dead {
@@ -429,7 +443,7 @@ func (w *world) inTheWay(want netip.AddrPort, k *rsock) []obstacle {
 				continue // in the queue of a listener, which is in the way itself
 			}
 			if clash(at, o.reuse, false) {
-				list = append(list, obstacle{kind: "connection", at: at, ids: o.ever(), fromBound: o.story != nil})
+				list = append(list, obstacle{kind: "connection", at: at, ids: o.ever(), sock: o, fromBound: o.story != nil})
 			}
 		}
 	}

@@ -40,8 +40,9 @@ type conn struct {
 	answer       *Answer // where it failed for want of a port
 	clientLink   link
 	serverLink   link
-	clientSocket *sock // UDP
+	clientSocket *sock // UDP, and TCP where it was bound first
 	serverSocket *sock
+	clientGone   bool // its socket, which was bound first, is closed
 }
 
 func (t *Table) connected(ev *ConnEvent) {
@@ -146,9 +147,13 @@ func (t *Table) track(c *conn) {
 		key.port = c.ev.ClientPort
 		t.portOf(key).conns.add(&c.clientLink)
 	}
+	c.clientSocket = t.socks[c.ev.ClientSock]
+	if c.ev.Proto == TCP && c.clientSocket != nil {
+		c.clientSocket.dialled = c
+	}
 	if c.ev.Proto == UDP {
 		t.flows++
-		c.clientSocket, c.serverSocket = t.socks[c.ev.ClientSock], t.socks[c.ev.ServerSock]
+		c.serverSocket = t.socks[c.ev.ServerSock]
 		if c.clientSocket != nil {
 			c.portKnown, c.ephemeral = true, c.clientSocket.ephemeral
 		}
@@ -385,6 +390,9 @@ func (t *Table) drop(c *conn) {
 	for _, s := range []*sock{c.clientSocket, c.serverSocket} {
 		if s == nil {
 			continue
+		}
+		if s.dialled == c {
+			s.dialled = nil // if it was reset, it is bound as before
 		}
 		for i, other := range s.flows {
 			if other == c {

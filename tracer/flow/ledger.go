@@ -48,6 +48,7 @@ type sock struct {
 	untold      bool    // a connected UDP socket that was there before: it has no records
 	holders     []Actor // every process that holds it, oldest first, as of the last look
 	flows       []*conn // UDP
+	dialled     *conn   // TCP: the connection that it is the client's socket of
 }
 
 // departed is a listener that a port had.
@@ -260,6 +261,9 @@ func (t *Table) forget(k *sock) {
 	t.count(k, -1)
 	delete(t.socks, k.id)
 	delete(t.listening[k.key.port], k)
+	if k.dialled != nil {
+		k.dialled.clientSocket, k.dialled.clientGone = nil, true
+	}
 	for _, c := range k.flows {
 		if c.clientSocket == k {
 			c.clientSocket = nil

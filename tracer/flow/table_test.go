@@ -297,6 +297,9 @@ func (d dial) observe(kind Kind, at uint64, opts []opt) step {
 
 func (d dial) in(netns uint32) dial { d.ev.Netns = netns; return d }
 
+// of is dialled by a socket that was bound first.
+func (d dial) of(sock uint64) dial { d.ev.ClientSock = sock; return d }
+
 // connect has its SYN 1 ms before it.
 func (d dial) connect(at uint64, opts ...opt) step {
 	d.ev.Started = (at - 1) * msec

@@ -210,10 +210,10 @@ func (row *HeldRow) blocks(ev *SockEvent, addr netip.Addr) bool {
 func (t *Table) judge(known *Holder, a *Answer, ev *SockEvent, addr netip.Addr) *Holder {
 	picky := ev.Flags&FlagReuse != 0
 	switch {
-	case known != nil && known.plain(ev):
+	case known != nil && t.plain(known, ev):
 		return known
-	case a == nil && picky && known != nil && known.Kind != HolderBound: // of those the ledger knows the option
-		return nil
+	case a == nil && known != nil && (picky && known.Kind != HolderBound || t.mayBeOver(known.conn, a, ev.Time)):
+		return nil // of bound sockets the ledger knows the option
 	case a == nil:
 		return known
 	case known != nil && known.Kind == HolderBound:
@@ -222,12 +222,12 @@ func (t *Table) judge(known *Holder, a *Answer, ev *SockEvent, addr netip.Addr) 
 		}
 	}
 	alive := false
-	if known != nil && known.conn != 0 {
+	if known != nil && known.conn != 0 && !t.mayBeOver(known.conn, a, ev.Time) {
 		row := a.rowOf(known, ev.Proto)
 		if row != nil && row.blocks(ev, addr) {
 			known.State = row.stateName()
 			if l := t.endOf(row); l != nil {
-				known.Process = l.conn.confirm(l, t.ownerOf(a, row))
+				known.Process = l.conn.confirm(l, t.ownerOf(a, row, ev.Time))
 			}
 			return known
 		}
@@ -236,10 +236,18 @@ func (t *Table) judge(known *Holder, a *Answer, ev *SockEvent, addr netip.Addr) 
 	if h := t.holderFrom(a, ev, addr, known != nil); h != nil && (known == nil || known.conn == 0 || alive) {
 		return h
 	}
-	if alive || picky {
+	if alive || picky || known != nil && t.mayBeOver(known.conn, a, ev.Time) {
 		return nil
 	}
 	return known
+}
+
+// mayBeOver: where the client has closed its socket before anyone accepted the connection, it may have
+// reset it. That is told when the other end has left it too; an answer that is older than the call does
+// not know either.
+func (t *Table) mayBeOver(id uint64, a *Answer, at uint64) bool {
+	c := t.conns[id]
+	return c != nil && c.clientGone && !c.accepted && (a == nil || a.Time < at)
 }
 
 // socketOf finds a socket of the ledger.
@@ -275,13 +283,19 @@ func (t *Table) holderFrom(a *Answer, ev *SockEvent, addr netip.Addr, explained 
 	number, self := wanted(ev)
 	var best *HeldRow
 	for _, row := range a.byPort[heldKey{ev.Proto, number}] {
-		if self != 0 && row.ID == self || !row.blocks(ev, addr) || t.later(row, ev.Time) {
+		if self != 0 && row.ID == self || t.later(row, ev.Time) || !t.asOf(row, ev.Time).blocks(ev, addr) {
 			continue
 		}
 		// The ledger has all loopback connections but orphans from before tracing: others came or went
 		// since. Where the kernel side keeps connections from it, it cannot tell.
-		if row.rank() == 2 && addrOf(row.Local).IsLoopback() && t.endOf(row) == nil && t.sees && (explained || !a.orphan(row)) {
-			continue
+		if row.rank() == 2 {
+			l := t.endOf(row)
+			if l == nil && addrOf(row.Local).IsLoopback() && t.sees && (explained || !a.orphan(row)) {
+				continue
+			}
+			if l != nil && t.mayBeOver(l.conn.ev.ID, a, ev.Time) {
+				continue
+			}
 		}
 		if best == nil || row.rank() < best.rank() || row.rank() == 3 && best.rank() == 3 && row.Expires > best.Expires {
 			best = row
@@ -297,7 +311,7 @@ func (t *Table) holderFrom(a *Answer, ev *SockEvent, addr netip.Addr, explained 
 		return t.sockHolder(heldKinds[best.rank()], k, k.heldSince())
 	}
 	h := &Holder{
-		Kind: heldKinds[best.rank()], Address: addrOf(best.Local), Port: number, Process: t.ownerOf(a, best),
+		Kind: heldKinds[best.rank()], Address: addrOf(best.Local), Port: number, Process: t.ownerOf(a, best, ev.Time),
 	}
 	switch best.rank() {
 	case 2:
@@ -327,6 +341,18 @@ func (row *HeldRow) stateName() string {
 	return ""
 }
 
+// asOf gives a row as it was when the call failed: a socket that listens only since was bound, which
+// with SO_REUSEADDR may have been in nobody's way.
+func (t *Table) asOf(row *HeldRow, at uint64) *HeldRow {
+	k := t.socks[row.ID]
+	if row.State != StateListen || k == nil || k.preexisting || k.listenFrom <= at {
+		return row
+	}
+	then := *row
+	then.State = stateClose
+	return &then
+}
+
 // later says whether a socket came after the call that failed, as far as the ledger knows it.
 func (t *Table) later(row *HeldRow, at uint64) bool {
 	if row.ID != 0 && row.rank() < 2 {
@@ -343,11 +369,11 @@ func (t *Table) later(row *HeldRow, at uint64) bool {
 	return false
 }
 
-// ownerOf names who has the socket of a row open.
-func (t *Table) ownerOf(a *Answer, of *HeldRow) Actor {
+// ownerOf names who has the socket of a row open, of those who were born when the call failed.
+func (t *Table) ownerOf(a *Answer, of *HeldRow, at uint64) Actor {
 	var holders []Actor
 	for _, row := range a.byPort[heldKey{of.Proto, of.LPort}] {
-		if row.Sock == of.Sock && row.Owner.PID != 0 {
+		if row.Sock == of.Sock && row.Owner.PID != 0 && row.Owner.Start <= at {
 			holder := t.actor(row.Owner)
 			holder.Attribution = "snapshot"
 			holders = addHolder(holders, holder)

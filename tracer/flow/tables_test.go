@@ -337,10 +337,46 @@ func TestReviewed(t *testing.T) {
 			name: "a bound socket that dialled is a connection",
 			look: failures,
 			steps: []step{
-				bind(100, 1, cli, "127.0.0.1:40000", asked("127.0.0.1:0")), tcp(7, cli, "127.0.0.1:40000", "127.0.0.1:80").connect(110), drain,
+				bind(100, 1, cli, "127.0.0.1:40000", asked("127.0.0.1:0")), tcp(7, cli, "127.0.0.1:40000", "127.0.0.1:80").of(1).connect(110), drain,
 				refusedBind(120, 20, oth, "127.0.0.1:40000"),
 			},
 			want: []string{"120ms #20 bind oth/30 127.0.0.1:40000 holder={connection cli/20 127.0.0.1:40000 since=110ms peer=127.0.0.1:80} errno=98"},
+		},
+		{
+			name: "one of both families that dialled an IPv4 address is only there",
+			look: failures,
+			steps: []step{
+				bind(100, 1, cli, "[::]:40000"), tcp(7, cli, "127.0.0.1:40000", "127.0.0.1:80").of(1).connect(110), drain,
+				bind(115, 2, srv, "127.0.0.2:40000"), refusedBind(120, 20, oth, "127.0.0.2:40000"),
+			},
+			want: []string{"120ms #20 bind oth/30 127.0.0.2:40000 holder={bound srv/10 127.0.0.2:40000 since=115ms} errno=98"},
+		},
+		{
+			name: "a bound socket that was reset is bound as before",
+			look: failures,
+			steps: []step{
+				bind(100, 1, cli, "127.0.0.1:40000"), tcp(7, cli, "127.0.0.1:40000", "127.0.0.1:80").of(1).connect(110),
+				tcp(7, cli, "127.0.0.1:40000", "127.0.0.1:80").of(1).close(115, prog{}, flags(FlagReset)), refusedBind(120, 20, oth, "127.0.0.1:40000"),
+			},
+			want: []string{"120ms #20 bind oth/30 127.0.0.1:40000 holder={bound cli/20 127.0.0.1:40000 since=100ms} errno=98"},
+		},
+		{
+			name: "one that closed may have reset its connection: nobody knows before the other end has left, too",
+			look: failures,
+			steps: []step{
+				bind(100, 1, cli, "127.0.0.1:40000"), tcp(7, cli, "127.0.0.1:40000", "127.0.0.1:80").of(1).connect(110), drain,
+				bounded(release(115, 1, cli, "127.0.0.1:40000")), refusedBind(120, 20, oth, "127.0.0.1:40000"),
+			},
+			want: []string{"120ms #20 bind oth/30 127.0.0.1:40000 errno=98"},
+		},
+		{
+			name: "one that closed has left its connection to nobody",
+			look: failures,
+			steps: []step{
+				bind(100, 1, cli, "127.0.0.1:40000"), tcp(7, cli, "127.0.0.1:40000", "127.0.0.1:80").of(1).connect(110), tcp(7, cli, "127.0.0.1:40000", "127.0.0.1:80").accept(112, srv),
+				bounded(release(115, 1, cli, "127.0.0.1:40000")), refusedBind(120, 20, oth, "127.0.0.1:40000"),
+			},
+			want: []string{"120ms #20 bind oth/30 127.0.0.1:40000 holder={connection - 127.0.0.1:40000 since=110ms peer=127.0.0.1:80} errno=98"},
 		},
 		{
 			name: "the dead hold no connection",

@@ -24,7 +24,7 @@ func (t *Table) failed(ev *SockEvent) {
 	var a *Answer
 	if ev.Error == eaddrinuse {
 		h = t.holderOf(ev)
-		if h == nil || !h.plain(ev) {
+		if h == nil || !t.plain(h, ev) {
 			a = t.known(ev.Netns, ev.Time)
 			if a == nil && t.wait(doubt{sock: *ev, holder: h}) {
 				return
@@ -52,9 +52,9 @@ func (t *Table) holderOf(ev *SockEvent) *Holder {
 }
 
 // plain: a socket that has a record and no release is the holder without a doubt, but where its
-// SO_REUSEADDR of now decides.
-func (h *Holder) plain(ev *SockEvent) bool {
-	return h.Kind == HolderListener || h.Kind == HolderBound && ev.Flags&FlagReuse == 0
+// SO_REUSEADDR of now decides, or where it may have dialled unseen.
+func (t *Table) plain(h *Holder, ev *SockEvent) bool {
+	return h.Kind == HolderListener || h.Kind == HolderBound && ev.Flags&FlagReuse == 0 && (t.sees || ev.Proto == UDP)
 }
 
 // tellFailed writes the record of a bind or listen that failed, with what the ledger knew as it
@@ -101,11 +101,11 @@ func (t *Table) holder(ev *SockEvent, addr netip.Addr, number uint16, self uint6
 		if k.listening {
 			return t.sockHolder(HolderListener, k, k.heldSince())
 		}
-		if bound == nil || !p.connected(k) {
+		if k.dialled == nil { // else it is a connection that holds the port
 			bound = k
 		}
 	}
-	if bound != nil && !p.connected(bound) {
+	if bound != nil {
 		return t.sockHolder(HolderBound, bound, bound.heldSince())
 	}
 	if h := t.connHolder(p, addr, v6only, ev.Time); h != nil {
@@ -141,16 +141,6 @@ func (t *Table) sockHolder(kind string, k *sock, since uint64) *Holder {
 	return h
 }
 
-// connected says whether a bound socket has dialled: then it is a connection that holds the port.
-func (p *port) connected(k *sock) bool {
-	for l := p.conns.first; l != nil; l = l.next {
-		if l == &l.conn.clientLink && l.conn.ev.Proto == k.key.proto && overlap(k.addr, true, l.conn.client.Address, true) {
-			return k.key.proto == TCP
-		}
-	}
-	return false
-}
-
 // heldSince is since when a socket holds its port as it does now.
 func (k *sock) heldSince() uint64 {
 	if k.listening {
@@ -176,7 +166,7 @@ func (t *Table) connHolder(p *port, addr netip.Addr, v6only bool, at uint64) *Ho
 			Peer: c.peerOf(l), conn: c.ev.ID,
 		}
 		h.Process.Short, h.Process.Thread = false, ""
-		if h.Process.P != nil && !h.Process.P.Exited.IsZero() {
+		if h.Process.P != nil && !h.Process.P.Exited.IsZero() || c.clientGone && l == &c.clientLink {
 			h.Process = Actor{} // whoever holds it now, it is not the dead
 		}
 		if !c.preexisting {
