@@ -66,6 +66,7 @@ const (
 	FindNobody       = "nobody"           // nobody has it; Record is the last who had
 	FindAddress      = "address"          // what kind of address it is
 	FindHolder       = "holder"           // how Process got it, since From
+	FindProcess      = "process"          // what Process runs, as whom, started by whom
 	FindReach        = "reach"            // whether the network reaches it
 	FindOrigin       = "origin"           // Why: who started Process
 	FindSeen         = "seen"             // Process was seen Count times before, since From; 0: for the first time

@@ -11,6 +11,7 @@ import (
 // visitor is the connections of one program, or its failures of one kind.
 type visitor struct {
 	who         Actor // the last process of it
+	whoAt       time.Time
 	record      *Record
 	count       uint64
 	first, last time.Time
@@ -50,9 +51,9 @@ func (p *visitor) met(who Actor, r *Record, from, to time.Time, n uint64) {
 	}
 	if p.record == nil || r.Time.After(p.record.Time) {
 		p.record = r
-		if who.Known() {
-			p.who = who
-		}
+	}
+	if who.Known() && (!p.who.Known() || who.P.PID != 0 && !r.Time.Before(p.whoAt)) {
+		p.who, p.whoAt = who, r.Time
 	}
 	if n == 1 {
 		p.starts = append(p.starts, from)

@@ -37,7 +37,7 @@ func (x *explainer) role() {
 }
 
 func (x *explainer) roleOf(kind string, l *life, who Actor, r *Record, t Target) Finding {
-	return Finding{Kind: kind, Process: who, Record: r, Target: t, Then: x.q.OfPast() || !x.q.Looked, From: l.from, Until: l.until}
+	return Finding{Kind: kind, Process: who, Record: r, Target: t, Then: x.q.OfPast(), From: l.from, Until: l.until}
 }
 
 // client says whose source port it is, or was, and what that dialled.
@@ -78,7 +78,7 @@ func (x *explainer) remains() {
 		client, server := d.ends()
 		x.say(Finding{
 			Kind: FindConnection, Process: server.Process, Record: d.records[0], From: d.from, Until: d.until,
-			Target: Target{d.server.Addr(), d.server.Port()}, Then: x.q.OfPast() || !x.q.Looked, Ancestor: nearest(client.Process),
+			Target: Target{d.server.Addr(), d.server.Port()}, Then: x.q.OfPast(), Ancestor: nearest(client.Process),
 		})
 		return
 	}
@@ -151,6 +151,9 @@ func (x *explainer) holder(h *hold) {
 	r := h.latest()
 	target := Target{h.addr, h.port}
 	x.say(Finding{Kind: FindHolder, Process: who, Record: r, Other: h.asked(), Target: target, From: h.from, Until: h.until, Then: x.q.OfPast()})
+	if who.Known() {
+		x.say(Finding{Kind: FindProcess, Process: who, Record: r})
+	}
 	reach := Finding{Kind: FindReach, Process: who, Record: r, Target: target, Then: x.q.OfPast()}
 	if h.listens() && !h.addr.IsLoopback() {
 		reach.Why = "network"
@@ -165,7 +168,9 @@ func (x *explainer) holder(h *hold) {
 		return
 	}
 	x.say(x.origin(who))
-	x.say(x.acquaintance(h, who))
+	if f := x.acquaintance(h, who); f.Why != "" {
+		x.say(f)
+	}
 }
 
 // Who started a process: Finding.Why of FindOrigin.
