@@ -17,7 +17,7 @@ var explainLabels = map[string]string{
 	flow.FindAddress: "address", flow.FindHolder: "held by", flow.FindProcess: "process", flow.FindReach: "reach",
 	flow.FindOrigin: "expected", flow.FindSeen: "expected", flow.FindConnected: "connected", flow.FindVisitor: "visitors",
 	flow.FindRefused: "refused", flow.FindInUse: "in use", flow.FindFailed: "failed", flow.FindBefore: "before",
-	flow.FindReused: "later", flow.FindTaken: "odd", flow.FindElsewhere: "odd", flow.FindShadowed: "odd", flow.FindSelf: "odd",
+	flow.FindReused: "later", flow.FindTaken: "odd", flow.FindElsewhere: "odd", flow.FindShadowed: "odd", flow.FindLocalhost: "odd", flow.FindSelf: "odd",
 	flow.FindNotListening: "odd", flow.FindUnaccepted: "odd", flow.FindOwners: "odd", flow.FindPicked: "odd",
 	flow.FindAdvice: "to do", flow.FindKnown: "known",
 }

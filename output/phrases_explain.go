@@ -280,10 +280,7 @@ func (w *words) gotPort(f *flow.Finding) {
 func (w *words) processLine(f *flow.Finding) {
 	p := f.Process.P
 	if p.CommandLine != "" {
-		w.dst = Escape(w.dst, cutText(p.CommandLine, maxCommand))
-		if len(p.CommandLine) > maxCommand {
-			w.str("…")
-		}
+		w.command(p.CommandLine)
 	} else {
 		w.foreign(p.Name())
 	}
@@ -306,6 +303,14 @@ func (w *words) processLine(f *flow.Finding) {
 		w.container(&f.Process)
 	}
 	w.ancestry(p.Ancestors)
+}
+
+func (w *words) command(line string) {
+	short := cutText(line, maxCommand)
+	w.dst = Escape(w.dst, short)
+	if len(short) < len(line) {
+		w.str("…")
+	}
 }
 
 // maxCommand is how much of a command line a page has room for.
@@ -564,6 +569,16 @@ func (w *words) oddity(f *flow.Finding) {
 		default:
 			w.str(": another address")
 		}
+	case flow.FindLocalhost:
+		w.str("one name, two servers: ")
+		w.target(f)
+		w.str(" is ")
+		w.actor(&f.Process)
+		w.str("'s, and ")
+		w.endpoint(w.inquiry.Targets[0].Addr, f.Target.Port, f.Record.Proto)
+		w.str(" is ")
+		w.actor(&f.Other.Sock.Process)
+		w.str("'s")
 	case flow.FindShadowed:
 		w.actor(&f.Process)
 		w.str(listens(f))
@@ -615,7 +630,7 @@ func (w *words) advice(f *flow.Finding) {
 		w.str("starts what listened there")
 		if f.Command == "" && f.Process.P.CommandLine != "" {
 			w.str(": ")
-			w.dst = Escape(w.dst, cutText(f.Process.P.CommandLine, maxCommand))
+			w.command(f.Process.P.CommandLine)
 		}
 	case flow.AdviceLook:
 		w.str("asks about the other end")

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -70,7 +71,13 @@ func (k *keeper) concerns(r *flow.Record) bool {
 	})
 }
 
-// recall reads what the store has of the ports. Without a store it is os.ErrNotExist.
+// errNoReader: what looptrace record writes cannot be read by this version.
+var errNoReader = fmt.Errorf("this version reads no store: %w", errors.ErrUnsupported)
+
+// recall reads what the store has of the ports. Without a store it is fs.ErrNotExist.
 func recall(_ context.Context, _ *flow.Inquiry, path string) error {
-	return fmt.Errorf("open %s: %w", path, os.ErrNotExist)
+	if _, err := os.Stat(path); err != nil {
+		return err
+	}
+	return errNoReader
 }

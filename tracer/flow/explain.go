@@ -79,6 +79,7 @@ const (
 	FindReused       = "reused"           // Process had it as a client's port, later
 	FindTaken        = "taken"            // Process let go of the port, Other took it, Process asked again
 	FindElsewhere    = "elsewhere"        // Process listens on the same port of another address
+	FindLocalhost    = "localhost"        // Target is Process's, the name's other address Other's
 	FindShadowed     = "shadowed"         // Process listens there too, and gets none of the connections
 	FindSelf         = "self_connected"   // a socket is connected to itself
 	FindNotListening = "never_listening"  // bound, and never listening

@@ -35,7 +35,7 @@ func (x *explainer) advice() {
 		}
 	}
 	for _, f := range x.out.Findings {
-		if f.Kind == FindElsewhere && f.Why == "family" || f.Kind == FindShadowed {
+		if f.Kind == FindElsewhere && f.Why == "family" || f.Kind == FindLocalhost {
 			x.say(Finding{Kind: FindAdvice, Why: AdviceFamily, Record: f.Record, Target: f.Target})
 			break
 		}

@@ -225,7 +225,7 @@ func (x *explainer) sharedAncestor(p *Process) (Ancestor, bool) {
 func (x *explainer) acquaintance(h *hold, who Actor) Finding {
 	f := Finding{Kind: FindSeen, Process: who, From: x.q.Remembers}
 	for _, b := range x.holds.before {
-		if sameProgram(b.who(), who) && !(b.who().Known() && sameProcess(b.who().P, who.P)) {
+		if sameProgram(b.who(), who) && !sameProcess(b.who().P, who.P) {
 			f.Count++
 			f.From = b.end()
 			if !b.from.IsZero() {

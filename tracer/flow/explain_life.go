@@ -405,12 +405,32 @@ func (x *explainer) arrange() {
 		x.summaries = slices.DeleteFunc(x.summaries, func(r *Record) bool { return r.Summary.Last.Before(since) })
 	}
 	if !x.q.OfPast() {
-		x.waiting = slices.DeleteFunc(slices.Clone(x.q.Waiting), func(w Holder) bool {
+		x.stillWaiting()
+		x.waiting = slices.DeleteFunc(x.waiting, func(w Holder) bool {
 			return !slices.ContainsFunc(x.q.Targets, func(t Target) bool { return t.Port == w.Port && (!t.Addr.IsValid() || t.Addr == w.Address) })
 		})
 		slices.SortStableFunc(x.waiting, func(a, b Holder) int {
 			return cmp.Or(cmp.Compare(b.Expires, a.Expires), a.Address.Compare(b.Address), a.Peer.Compare(b.Peer))
 		})
+	}
+}
+
+// stillWaiting adds to the TIME_WAITs of the look those that a failed bind told of and that are not over. Who
+// listens on the port by now did not mind.
+func (x *explainer) stillWaiting() {
+	x.waiting = slices.Clone(x.q.Waiting)
+	if len(x.holds.now) > 0 {
+		return
+	}
+	for _, r := range x.failed { // the last first
+		if r.Sock == nil || r.Sock.Holder == nil || r.Sock.Holder.Kind != HolderTimeWait {
+			continue
+		}
+		w := *r.Sock.Holder
+		w.Expires -= x.q.Now.Sub(r.Time)
+		if w.Expires > 0 && !slices.ContainsFunc(x.waiting, func(o Holder) bool { return o.Address == w.Address && o.Port == w.Port }) {
+			x.waiting = append(x.waiting, w)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import "slices"
 
 // odd says what is not as people think it is.
 func (x *explainer) odd() {
+	x.localhost()
 	x.shadowed()
 	x.others()
 	for _, h := range x.holds.now {
@@ -29,6 +30,34 @@ func (x *explainer) odd() {
 		})
 	}
 	x.owners()
+}
+
+// localhost: a name of two addresses may be two servers.
+func (x *explainer) localhost() {
+	var first *hold
+	for _, t := range x.q.Targets {
+		h := x.takes(t)
+		switch {
+		case h == nil || !t.Addr.IsValid():
+		case first == nil:
+			first = h
+		case h != first:
+			x.say(Finding{
+				Kind: FindLocalhost, Level: Warn, Process: h.who(), Record: h.latest(), Other: first.latest(), Target: t, Then: x.q.OfPast(),
+			})
+			return
+		}
+	}
+}
+
+// takes is the listener that takes a connection to the target, in the namespace of who asks.
+func (x *explainer) takes(t Target) *hold {
+	for _, h := range x.holds.now { // they are sorted by how specific they are
+		if h.listens() && h.proto == TCP && h.port == t.Port && serves(h.addr, h.v6, t.Addr) {
+			return h
+		}
+	}
+	return nil
 }
 
 // shadowed: of several listeners that an address matches, the kernel takes the most specific one.

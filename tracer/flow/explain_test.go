@@ -254,7 +254,7 @@ func TestExplain(t *testing.T) {
 			},
 			want: []string{
 				"server 10", "server 20", "address", "holder 10", "process 10", "reach 10", "origin 10 own", "holder 20", "process 20",
-				"reach 20 network", "origin 20 nowhere", "shadowed 20", "advice 10 free $ kill 10", "advice family", "known",
+				"reach 20 network", "origin 20 nowhere", "localhost 20", "shadowed 20", "advice 10 free $ kill 10", "advice family", "known",
 			},
 		},
 		{
