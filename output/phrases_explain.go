@@ -66,7 +66,16 @@ func (w *words) target(f *flow.Finding) {
 }
 
 func (w *words) role(f *flow.Finding, what, does, did string) {
+	if f.Why == "more" {
+		w.str("and ")
+		w.uint(f.Count)
+		w.str(" more sockets have it")
+		return
+	}
 	w.target(f)
+	if own := w.inquiry.Host.Netns; own != 0 && f.Record.Netns != own {
+		w.str(" of another network namespace")
+	}
 	if f.Then {
 		w.str(" was")
 	} else {

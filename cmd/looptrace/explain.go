@@ -103,6 +103,9 @@ func answerFrom(ctx context.Context, q *flow.Inquiry, store string, named bool) 
 	case storeErr != nil && (liveErr != nil || q.OfPast()):
 		return &noSourceError{live: liveErr, store: store}
 	}
+	if q.Looked {
+		q.Waiting = waitingNow(q.Targets[0].Port)
+	}
 	q.Host = hostNow(q.Targets[0].Port)
 	return nil
 }

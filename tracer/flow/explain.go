@@ -115,6 +115,7 @@ const (
 	maxNow      = 500
 	maxHistory  = 500
 	maxRefused  = 200
+	maxHolders  = 3
 	maxVisitors = 5
 	maxBefore   = 3
 )
@@ -127,7 +128,7 @@ func Explain(q *Inquiry) *Explanation {
 	x.arrange()
 	x.role()
 	x.address()
-	for _, h := range x.holds.now {
+	for _, h := range x.holds.now[:min(len(x.holds.now), maxHolders)] {
 		x.holder(h)
 	}
 	x.clients()

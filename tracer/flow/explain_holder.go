@@ -12,7 +12,11 @@ import (
 // role says first what people get wrong first: whether it is a server's port or a client's.
 func (x *explainer) role() {
 	said := len(x.out.Findings)
-	for _, h := range x.holds.now {
+	for i, h := range x.holds.now {
+		if i == maxHolders {
+			x.say(Finding{Kind: FindServer, Why: "more", Count: uint64(len(x.holds.now) - maxHolders), Target: x.q.Targets[0], Then: x.q.OfPast()})
+			break
+		}
 		kind := FindBound
 		if h.listens() || h.proto == UDP {
 			kind = FindServer
@@ -151,7 +155,10 @@ func (x *explainer) holder(h *hold) {
 	r := h.latest()
 	target := Target{h.addr, h.port}
 	x.say(Finding{Kind: FindHolder, Process: who, Record: r, Other: h.asked(), Target: target, From: h.from, Until: h.until, Then: x.q.OfPast()})
-	if who.Known() {
+	told := slices.ContainsFunc(x.out.Findings, func(f Finding) bool { // of another socket of the same process
+		return f.Kind == FindProcess && who.Known() && sameProcess(f.Process.P, who.P)
+	})
+	if who.Known() && !told {
 		x.say(Finding{Kind: FindProcess, Process: who, Record: r})
 	}
 	reach := Finding{Kind: FindReach, Process: who, Record: r, Target: target, Then: x.q.OfPast()}
@@ -164,7 +171,7 @@ func (x *explainer) holder(h *hold) {
 	if h.listens() {
 		x.say(reach)
 	}
-	if !who.Known() {
+	if !who.Known() || told {
 		return
 	}
 	x.say(x.origin(who))

@@ -18,6 +18,7 @@ type life struct {
 	// gone: no end was seen, and it is over: it was not there when tracing began anew, or at the look.
 	gone bool
 	seen time.Time // the last that is known of it
+	run  int       // the last run of looptrace that told of it
 }
 
 func (l *life) add(r *Record) {
@@ -157,6 +158,7 @@ type lives struct {
 	sockID  map[uint64]*hold // open ones
 	connID  map[uint64]*talk
 	watched time.Time // the last that is known of the run
+	run     int       // ids are of one
 }
 
 // observe takes the records in order.
@@ -183,6 +185,11 @@ func (l *lives) interrupt() {
 	for _, d := range l.talks {
 		d.miss(l.watched)
 	}
+	l.nextRun()
+}
+
+func (l *lives) nextRun() {
+	l.run++
 	clear(l.sockID)
 	clear(l.connID)
 }
@@ -218,6 +225,7 @@ func (l *lives) socket(r *Record) {
 	}
 	h.v6 = h.v6 || r.Sock.V6Only
 	h.add(r)
+	h.run = l.run
 	if r.Event == "release" {
 		h.until = r.Time
 		delete(l.sockID, r.ID)
@@ -229,7 +237,7 @@ func (l *lives) socket(r *Record) {
 // sameSocket finds the socket that an earlier run told of: on the same address, held by the same process.
 func (l *lives) sameSocket(r *Record) *hold {
 	for _, h := range slices.Backward(l.holds) {
-		if h.open() && h.netns == r.Netns && h.proto == r.Proto && h.port == r.Port && h.addr == r.Sock.Address &&
+		if h.run != l.run && h.open() && h.netns == r.Netns && h.proto == r.Proto && h.port == r.Port && h.addr == r.Sock.Address &&
 			samePlace(h.who(), r.Sock.Process) {
 			return h
 		}
@@ -264,7 +272,7 @@ func (l *lives) connection(r *Record) {
 	d := l.connID[r.ID]
 	if d == nil && r.Preexisting {
 		i := slices.IndexFunc(l.talks, func(d *talk) bool {
-			return d.open() && d.netns == r.Netns && d.proto == r.Proto && d.client == client && d.server == server
+			return d.run != l.run && d.open() && d.netns == r.Netns && d.proto == r.Proto && d.client == client && d.server == server
 		})
 		if i >= 0 {
 			d = l.talks[i]
@@ -276,6 +284,7 @@ func (l *lives) connection(r *Record) {
 		d.from = began(r)
 	}
 	d.add(r)
+	d.run = l.run
 	if r.Event == "close" {
 		d.until = r.Time
 		delete(l.connID, r.ID)
@@ -314,8 +323,7 @@ func (x *explainer) gather() {
 		}
 	}
 	slices.Reverse(x.failed)
-	clear(l.sockID) // ids are of one run
-	clear(l.connID)
+	l.nextRun()
 	if q.Looked {
 		l.look(q.Live)
 	}

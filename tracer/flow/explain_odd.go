@@ -41,7 +41,7 @@ func (x *explainer) localhost() {
 		case h == nil || !t.Addr.IsValid():
 		case first == nil:
 			first = h
-		case h != first:
+		case h != first && h.netns == first.netns:
 			x.say(Finding{
 				Kind: FindLocalhost, Level: Warn, Process: h.who(), Record: h.latest(), Other: first.latest(), Target: t, Then: x.q.OfPast(),
 			})

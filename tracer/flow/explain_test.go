@@ -276,6 +276,30 @@ func TestExplain(t *testing.T) {
 			want: []string{"time_wait ×1", "address", "advice wait", "known"},
 		},
 		{
+			name: "a server of eight sockets", target: "8080",
+			live: func(s *tale) {
+				for i := range 8 {
+					s.sock("listen", 1000, uint64(1+i), web, "0.0.0.0:8080")
+				}
+				s.before()
+			},
+			want: []string{
+				"server 10", "server 10", "server 10", "server more ×5", "address", "holder 10", "process 10", "reach 10 network",
+				"origin 10 own", "holder 10", "reach 10 network", "holder 10", "reach 10 network", "advice 10 free $ kill 10", "known",
+			},
+		},
+		{
+			name: "another network namespace", target: "127.0.0.1:8080",
+			live: func(s *tale) {
+				s.sock("listen", 1000, 1, web, "127.0.0.1:8080").Netns = home + 1
+				s.before()
+			},
+			want: []string{
+				"server 10", "address", "holder 10", "process 10", "reach 10", "origin 10 own", "elsewhere 10 netns",
+				"advice 10 free $ kill 10", "known",
+			},
+		},
+		{
 			name: "nothing", target: "127.0.0.1:8080", live: func(*tale) {},
 			want: []string{"nobody", "address", "known"},
 		},
