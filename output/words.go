@@ -20,6 +20,8 @@ type words struct {
 	sep   string // before the next note
 	colon string // between what failed and why
 	color bool
+
+	inquiry *flow.Inquiry // of an explanation
 }
 
 // Styles of ECMA-48, SGR. Each only repeats what the words say.

@@ -5,6 +5,7 @@ package main
 import (
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -46,6 +47,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		HideHelpCommand: true, // its `help UNKNOWN` exits with a code of its own
 		Commands: []*cli.Command{
 			command(runCommand(), forRun),
+			command(explainCommand(), forExplain),
 			command(demoCommand(), forOutput),
 			command(doctorCommand(), forOutput),
 			command(schemaCommand(), forNothing),
@@ -132,6 +134,9 @@ func arrange(args []string, app *cli.App) []string {
 		if len(targets) == 0 && app.Command(word) != nil {
 			words.flags = append(words.flags, word)
 			words.takeFlags(new(bool))
+			if word == "explain" || word == "who" {
+				return append(args[:1:1], words.aside()...)
+			}
 			return append(append(args[:1:1], words.flags...), words.rest...)
 		}
 		targets = append(targets, word)
@@ -140,6 +145,25 @@ func arrange(args []string, app *cli.App) []string {
 		return append(args[:1:1], words.flags...)
 	}
 	return append(append(append(args[:1:1], words.flags...), "--"), targets...)
+}
+
+// aside puts the rest of a command's flags before its targets.
+func (l *line) aside() []string {
+	var targets []string
+	help := slices.Contains(l.flags, "--help") || slices.Contains(l.flags, "-h")
+	for len(l.rest) > 0 {
+		if l.rest[0] == "--" {
+			targets = append(targets, l.rest[1:]...)
+			break
+		}
+		targets = append(targets, l.rest[0])
+		l.rest = l.rest[1:]
+		l.takeFlags(&help)
+	}
+	if len(targets) == 0 || help || l.unfinished {
+		return l.flags
+	}
+	return append(append(l.flags, "--"), targets...)
 }
 
 // line is a command line that is being read.

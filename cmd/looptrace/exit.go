@@ -21,6 +21,7 @@ const (
 	exitFailed      = 1 // while running
 	exitUsage       = 2
 	exitUnavailable = 3 // cannot run here: privilege or kernel
+	exitUnknown     = 4 // explain: nothing is known about the target
 	exitLost        = 5 // --strict, and events were lost
 
 	// What `run` says about its command, as a shell does.
@@ -74,6 +75,8 @@ func exitCode(err error) (code int, say bool) {
 		unavailable *tracer.UnavailableError
 		status      statusError
 		lost        lostError
+		unknown     unknownError
+		noSource    *noSourceError
 	)
 	switch {
 	case err == nil:
@@ -86,7 +89,9 @@ func exitCode(err error) (code int, say bool) {
 		return exitOK, false
 	case errors.As(err, &usage):
 		return exitUsage, true
-	case errors.As(err, &unavailable):
+	case errors.As(err, &unknown):
+		return exitUnknown, true
+	case errors.As(err, &unavailable), errors.As(err, &noSource):
 		return exitUnavailable, true
 	default:
 		return exitFailed, true

@@ -16,6 +16,7 @@ const (
 	inStream scope = 1 << iota
 	inRun
 	inOutput // commands that only print something
+	inExplain
 )
 
 // What a command takes: flags that have one of these bits.
@@ -24,6 +25,7 @@ const (
 	forStream  = inStream
 	forRun     = inRun
 	forOutput  = inOutput
+	forExplain = inExplain
 	tracing    = inStream | inRun
 )
 
@@ -32,6 +34,7 @@ const (
 	groupFilter = "Filter"
 	groupOutput = "Output"
 	groupTrace  = "Tracing"
+	groupPast   = "History"
 )
 
 // spec is one flag: the table's row, from which the flag itself, the help, the completions and the
@@ -62,7 +65,10 @@ func flagTable() []spec {
 		{name: "local", in: tracing, group: groupFilter, usage: "traffic between any two addresses of one network namespace"},
 		{name: "no-snapshot", in: tracing, group: groupFilter, usage: "leave out the sockets that were there before"},
 
-		{name: "output", short: "o", value: "FORMAT", in: tracing | inOutput, group: groupOutput, words: formats, usage: "text or json (default text)"},
+		{name: "output", short: "o", value: "FORMAT", in: tracing | inOutput | inExplain, group: groupOutput, words: formats, usage: "text or json (default text)"},
+		{name: "at", value: "TIME", in: inExplain, group: groupPast, usage: "a moment in the past: RFC 3339, a time of day such as 14:03 or 'yesterday 14:03:07', or how long ago, such as 2h"},
+		{name: "since", value: "TIME", in: inExplain, group: groupPast, usage: "leave out what was over before then"},
+		{name: "store", value: "PATH", in: inExplain, group: groupPast, complete: "file", usage: "what looptrace record wrote (default " + defaultStore + ")"},
 		{name: "log-file", value: "PATH", in: tracing, group: groupOutput, complete: "file", usage: "write JSON to this file too: rotated at 100 MB, 5 kept, reopened on SIGHUP"},
 		{name: "cmdline", value: "HOW", in: tracing, group: groupOutput, words: cmdlineModes, usage: "command lines: full, redacted (secrets become ***) or none (default full, in --log-file redacted)"},
 		{name: "summary", value: "TIME", in: tracing, group: groupOutput, usage: "count connections in the kernel, and write the counts as often (such as 10s) instead of each"},

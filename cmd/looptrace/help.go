@@ -25,7 +25,8 @@ Commands:{{range .VisibleCommands}}
    -v, --version            print the version
 
 Exit codes: 0 done, 1 failed while running, 2 usage, 3 cannot run here (looptrace doctor says what
-is missing), 5 with --strict if events were lost. Run exits as its command did.
+is missing), 4 if explain knows nothing, 5 with --strict if events were lost. Run exits as its
+command did.
 `
 }
 

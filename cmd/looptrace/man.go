@@ -37,19 +37,23 @@ func manMarkdown(app *cli.App) string {
 		if c.Description != "" {
 			fmt.Fprintf(&b, "%s\n\n", c.Description)
 		}
-		if c.Name == "run" {
+		switch c.Name {
+		case "run":
 			fmt.Fprintf(&b, "It takes the flags above, and\n\n")
 			manFlags(&b, inRun)
+		case "explain":
+			fmt.Fprintf(&b, "It takes **--output**, and\n\n")
+			manFlags(&b, inExplain)
 		}
 	}
 	b.WriteString(manTail)
 	return strings.ReplaceAll(b.String(), "…", "...") // not every roff has it
 }
 
-// manFlags lists the flags of the stream, or those that only run has.
+// manFlags lists the flags of the stream, or those that only another command has.
 func manFlags(w io.Writer, in scope) {
 	for _, s := range flagTable() {
-		if s.in&in == 0 || in == inRun && s.in&inStream != 0 {
+		if s.in&in == 0 || in != inStream && s.in&inStream != 0 {
 			continue
 		}
 		name := "**--" + s.name + "**"
@@ -85,6 +89,9 @@ const manTail = `# EXIT STATUS
 
 **3**
 : Cannot run here: what is missing is on stderr. See **looptrace doctor**.
+
+**4**
+: **explain** knows nothing about its target.
 
 **5**
 : Events were lost, with **--strict**.

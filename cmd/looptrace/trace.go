@@ -66,8 +66,12 @@ func newSink(f *os.File, format string) tracer.Sink {
 	if format == formatJSON {
 		return output.NewJSON(f)
 	}
+	return output.NewText(f, textOptions(f))
+}
+
+func textOptions(f *os.File) output.TextOptions {
 	plain := os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb"
-	return output.NewText(f, output.TextOptions{Color: !plain && isTerminal(os.Stdout) && isTerminal(f)})
+	return output.TextOptions{Color: !plain && isTerminal(os.Stdout) && isTerminal(f)}
 }
 
 // session is one run of the tracer, from its flags to its last record.

@@ -218,14 +218,23 @@ var (
 	urlPattern = regexp.MustCompile("([A-Za-z][A-Za-z0-9+.-]*)://([^\\s/?#\"'`<>(){}\\\\]*)[^\\s\"'`<>(){}]*")
 	// tuplePattern takes host and port from a socket address as Python prints it: ('::1', 8000, 0, 0).
 	tuplePattern = regexp.MustCompile(`\(\s*['"]([^'"\s]*)['"]\s*,\s*([0-9]+)\b`)
-	// portPattern takes the number from "port 5432", "--port=5432" and "port: 5432".
-	portPattern = regexp.MustCompile(`(?i)\bport(?:\s+number)?['"]?[\s:=#]*['"]?([0-9]+)\b`)
+	// portPattern takes the number from "port 5432", "--port=5432" and "port: 5432", and Java's localport=5432.
+	portPattern = regexp.MustCompile(`(?i)\b(local)?port(?:\s+number)?['"]?[\s:=#]*['"]?([0-9]+)\b`)
+	// upstreamPattern takes from a line of nginx's error log what it could not reach. Beside it stand who asked
+	// and for which host: nginx itself.
+	upstreamPattern = regexp.MustCompile(`\bupstream: "([^"]+)"`)
 )
 
 // parseText finds the targets in a text. URLs and tuples are taken out of it first: cut into words, they would
 // be read a second time, and differently.
 func parseText(text string) ([]Target, error) {
 	var found finds
+	if upstreams := upstreamPattern.FindAllStringSubmatch(text, -1); upstreams != nil {
+		text = ""
+		for _, match := range upstreams {
+			text += match[1] + " "
+		}
+	}
 	text = urlPattern.ReplaceAllStringFunc(text, func(url string) string {
 		part := urlPattern.FindStringSubmatch(url)
 		found.addURL(part[1], part[2])
@@ -240,7 +249,7 @@ func parseText(text string) ([]Target, error) {
 		return " "
 	})
 	for _, match := range portPattern.FindAllStringSubmatch(text, -1) {
-		found.addPort(match[1])
+		found.addPort(match[2], match[1] != "")
 	}
 	// Go, ss and lsof put an arrow between the two ends of a connection.
 	for _, word := range strings.FieldsFunc(strings.ReplaceAll(text, "->", " "), separates) {
@@ -266,6 +275,7 @@ func trimWord(word string) string {
 type finds struct {
 	whole     []Target // address, or any address, and port
 	ports     []Target
+	local     []Target // Java's localport: of a listener, or the client's beside the port that it dialled
 	addresses []Target
 	localhost []Target // the addresses of the name: a plain address beside it says which of them was meant
 	err       error    // of the first piece that looks like a target and is none
@@ -274,6 +284,9 @@ type finds struct {
 // targets puts the pieces together: `server at "localhost" (::1), port 5432 failed` means one target.
 func (f *finds) targets() ([]Target, error) {
 	addresses := f.addresses
+	if len(f.ports) == 0 {
+		f.ports = f.local
+	}
 	if len(addresses) == 0 {
 		addresses = f.localhost
 	}
@@ -321,9 +334,9 @@ func unique(targets []Target) []Target {
 	return kept
 }
 
-// addWord leaves out numbers (a count, an errno, a pid) and names (main.go:42): a log is full of both.
+// addWord leaves out numbers (a count, an errno, a pid), names (main.go:42) and stars: a log is full of them.
 func (f *finds) addWord(word string) {
-	if isNumber(word) {
+	if isNumber(word) || word == anyHost {
 		return
 	}
 	host, port := splitWord(word, true)
@@ -332,9 +345,13 @@ func (f *finds) addWord(word string) {
 	}
 }
 
-func (f *finds) addPort(port string) {
+func (f *finds) addPort(port string, local bool) {
 	targets, err := hostPort(anyHost, port)
-	f.ports = append(f.ports, targets...)
+	if local {
+		f.local = append(f.local, targets...)
+	} else {
+		f.ports = append(f.ports, targets...)
+	}
 	f.fail(err)
 }
 

@@ -119,6 +119,48 @@ func TestParseTarget(t *testing.T) {
 	}
 }
 
+// realTexts are what programs really wrote, on Debian 12, as they were refused by 49342 or found a port in use.
+var realTexts = []struct{ name, in, want string }{
+	{"curl 7.88", "curl: (7) Failed to connect to localhost port 49342 after 0 ms: Couldn't connect to server", "127.0.0.1:49342 [::1]:49342"},
+	{"curl 7.88, IPv6", "curl: (7) Failed to connect to ::1 port 49342 after 0 ms: Couldn't connect to server", "[::1]:49342"},
+	{"curl 7.88 -v", "  0     0    0     0 --:--:-- --:--:--     0*   Trying 127.0.0.1:49342...\n* connect to 127.0.0.1 port 49342 failed: Connection refused\n*   Trying [::1]:49342...\n* connect to ::1 port 49342 failed: Connection refused\n* Closing connection 0", "127.0.0.1:49342 [::1]:49342"},
+	{"Node.js 20, http.get", "node:events:502\n      throw er; // Unhandled 'error' event\n      ^\n\nError: connect ECONNREFUSED 127.0.0.1:49342\n    at TCPConnectWrap.afterConnect [as oncomplete] (node:net:1611:16)\nEmitted 'error' event on ClientRequest instance at:\n    at emitErrorEvent (node:_http_client:101:11) {\n  errno: -111,\n  code: 'ECONNREFUSED',\n  syscall: 'connect',\n  address: '127.0.0.1',\n  port: 49342\n}\n\nNode.js v20.20.2", "127.0.0.1:49342"},
+	{"Node.js 20, fetch", "TypeError: fetch failed\n    at node:internal/deps/undici/undici:14976:13 {\n  [cause]: Error: connect ECONNREFUSED 127.0.0.1:49342\n      at TCPConnectWrap.afterConnect [as oncomplete] (node:net:1611:16) {", "127.0.0.1:49342"},
+	{"Node.js 20, in use", "Error: listen EADDRINUSE: address already in use :::49343\n    at Server.setupListenHandle [as _listen2] (node:net:1908:16) {\n  code: 'EADDRINUSE',\n  errno: -98,\n  syscall: 'listen',\n  address: '::',\n  port: 49343\n}", "*:49343"},
+	{"Python 3.11, asyncio", "ConnectionRefusedError: [Errno 111] Connect call failed ('127.0.0.1', 49342)", "127.0.0.1:49342"},
+	{"Python 3.11, asyncio, in use", "OSError: [Errno 98] error while attempting to bind on address ('127.0.0.1', 49344): address already in use", "127.0.0.1:49344"},
+	{"requests", `requests.exceptions.ConnectionError: HTTPConnectionPool(host='127.0.0.1', port=49342): Max retries exceeded with url: / (Caused by NewConnectionError("HTTPConnection(host='127.0.0.1', port=49342): Failed to establish a new connection: [Errno 111] Connection refused"))`, "127.0.0.1:49342"},
+	{"psql 15", "psql: error: connection to server at \"localhost\" (127.0.0.1), port 49342 failed: Connection refused\n\tIs the server running on that host and accepting TCP/IP connections?", "127.0.0.1:49342"},
+	{"redis-cli 7", "Could not connect to Redis at 127.0.0.1:49342: Connection refused", "127.0.0.1:49342"},
+	{"redis-server 7, in use", "31279:M 25 Nov 2026 05:31:02.176 * monotonic clock: POSIX clock_gettime\n31279:M 25 Nov 2026 05:31:02.176 # Warning: Could not create server TCP listening socket 127.0.0.1:49345: bind: Address already in use", "127.0.0.1:49345"},
+	{"Java 17, server socket", "ServerSocket[addr=/127.0.0.1,localport=49346]", "127.0.0.1:49346"},
+	{"Java 17, socket", "Socket[addr=/127.0.0.1,port=49346,localport=41686]", "127.0.0.1:49346"},
+	{"Java 17, IPv6", "/[0:0:0:0:0:0:0:1]:49342", "[::1]:49342"},
+	{"Rust 1.94, listener", "TcpListener { addr: 127.0.0.1:49347, fd: 3 }", "127.0.0.1:49347"},
+	{"Rust 1.94, stream", "TcpStream { addr: 127.0.0.1:51024, peer: 127.0.0.1:49347, fd: 4 }", "127.0.0.1:51024 127.0.0.1:49347"},
+	{"Go 1.26", `Get "http://localhost:49342/x": dial tcp 127.0.0.1:49342: connect: connection refused`, "127.0.0.1:49342 [::1]:49342"},
+	{"Go 1.26, in use", "listen tcp :49349: bind: address already in use", "*:49349"},
+	{"nginx 1.22, upstream", `2026/11/25 05:31:06 [error] 31381#31381: *3 connect() failed (111: Connection refused) while connecting to upstream, client: 127.0.0.1, server: , request: "GET /l HTTP/1.1", upstream: "http://127.0.0.1:49342/l", host: "127.0.0.1:49350"`, "127.0.0.1:49342"},
+	{"nginx 1.22, in use", "2026/11/25 05:31:06 [emerg] 31389#31389: bind() to [::1]:49350 failed (98: Address already in use)", "[::1]:49350"},
+	{"Chrome, its console", "GET http://127.0.0.1:49342/ net::ERR_CONNECTION_REFUSED", "127.0.0.1:49342"},
+	{"Chrome, a page without the port", "This site can’t be reached\n127.0.0.1 refused to connect.\nTry:\nChecking the connection\nERR_CONNECTION_REFUSED", "127.0.0.1:*"},
+	{"Chrome, a page and its address bar", "localhost:49342/x\nThis site can’t be reached\nlocalhost refused to connect.\nERR_CONNECTION_REFUSED", "127.0.0.1:49342 [::1]:49342"},
+}
+
+func TestParseTargetRealTexts(t *testing.T) {
+	for _, tc := range realTexts {
+		t.Run(tc.name, func(t *testing.T) {
+			got, err := ParseTarget(tc.in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(targetsOf(t, tc.want), got, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 func targetsOf(t *testing.T, list string) []Target {
 	t.Helper()
 	var targets []Target

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/looptrace/looptrace/output"
+	"github.com/looptrace/looptrace/tracer/flow"
+)
+
+// explainCommand is `looptrace explain TARGET`.
+func explainCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "explain",
+		Aliases:   []string{"who"},
+		Usage:     "say who has or had a port, how it got it, who connected and what failed",
+		UsageText: "looptrace explain [flags] TARGET",
+		Description: `It joins what is there now, which takes root, with what looptrace record wrote down. TARGET may
+be a whole error message, in quotes. Exits with 4 if nothing is known about it.
+
+Examples:
+
+    sudo looptrace explain 127.0.0.1:49342
+    sudo looptrace explain "dial tcp 127.0.0.1:49342: connect: connection refused"
+    looptrace explain 127.0.0.1:51234 --at 14:03:07     which program was that in the access log?
+    looptrace explain 49342 --since 2h -o json | jq .findings`,
+		Action: explain,
+	}
+}
+
+func explain(c *cli.Context) error {
+	p := parser{given: given{c}}
+	now := time.Now()
+	format := p.word("output", formats, formatText)
+	q := &flow.Inquiry{Text: strings.Join(c.Args().Slice(), " "), Now: now}
+	q.Targets = p.askedPorts(q.Text)
+	q.At, q.AtEnd = p.moment("at", now)
+	q.Since, _ = p.moment("since", now)
+	if p.err != nil {
+		return p.err
+	}
+	ctx, stop := interruptible(c.Context, true)
+	defer stop()
+	if err := answerFrom(ctx, q, p.storePath(), p.isSet("store")); err != nil {
+		return err
+	}
+	e := flow.Explain(q)
+	write := func() error { return output.ExplainText(os.Stdout, e, textOptions(os.Stdout)) }
+	if format == formatJSON {
+		write = func() error { return output.ExplainJSON(os.Stdout, e) }
+	}
+	if err := write(); err != nil {
+		return err
+	}
+	if !e.Known {
+		return unknownError{q}
+	}
+	return nil
+}
+
+// askedPorts reads the target. A text may name two ports, as both ends of a connection: the first is meant.
+func (p *parser) askedPorts(text string) []flow.Target {
+	if strings.TrimSpace(text) == "" {
+		p.fail("looptrace explain 127.0.0.1:49342, or a whole error message in quotes", "explain needs a TARGET")
+		return nil
+	}
+	targets, err := flow.ParseTarget(text)
+	if err != nil {
+		p.fail("quote a pasted message", "%v", err)
+		return nil
+	}
+	first := slices.IndexFunc(targets, func(t flow.Target) bool { return t.Port != 0 })
+	if first < 0 {
+		p.fail("give the port too: a browser's page leaves it out, its address bar has it", "target %q: no port in it", targets[0])
+		return nil
+	}
+	port := targets[first].Port
+	return slices.DeleteFunc(targets, func(t flow.Target) bool { return t.Port != port })
+}
+
+// answerFrom gathers what the answer rests on: the live state, unless the past was asked about and the store has
+// that; and the store. One of them is enough.
+func answerFrom(ctx context.Context, q *flow.Inquiry, store string, named bool) error {
+	var liveErr error
+	if !q.OfPast() {
+		liveErr = lookLive(ctx, q)
+	}
+	storeErr := recall(ctx, q, store)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case storeErr != nil && (named || !errors.Is(storeErr, os.ErrNotExist) && !errors.Is(storeErr, errors.ErrUnsupported)):
+		return fmt.Errorf("read the store: %w", storeErr)
+	case storeErr != nil && (liveErr != nil || q.OfPast()):
+		return &noSourceError{live: liveErr, store: store}
+	}
+	if q.Looked {
+		q.Waiting = waitingNow(q.Targets[0].Port)
+	}
+	q.Host = hostNow(q.Targets[0].Port)
+	return nil
+}
+
+// noSourceError: there is nothing to answer from.
+type noSourceError struct {
+	live  error // nil: the past was asked about, which the live state does not tell
+	store string
+}
+
+func (e *noSourceError) Error() string {
+	if e.live == nil {
+		return "nothing remembers the past: there is no store at " + e.store
+	}
+	return "nothing to answer from: no store at " + e.store + ", and the live state cannot be read: " + e.live.Error()
+}
+
+// Hint says what to try next.
+func (e *noSourceError) Hint() string {
+	if e.live == nil {
+		return "sudo looptrace record remembers from then on"
+	}
+	return "run it with sudo; where sudo looptrace record runs, members of the group looptrace can ask without"
+}
+
+func (e *noSourceError) Unwrap() error { return e.live }
+
+// unknownError: nobody knows anything about the target.
+type unknownError struct{ q *flow.Inquiry }
+
+func (e unknownError) Error() string {
+	text := "nothing is known about " + e.q.Targets[0].String()
+	if e.q.OfPast() {
+		text += " at that time"
+	}
+	return text
+}
+
+// Hint says what would have to be running to know next time.
+func (e unknownError) Hint() string {
+	switch {
+	case e.q.Remembers.IsZero():
+		return "to know next time: sudo looptrace record, or for one port sudo looptrace " + e.q.Targets[0].String()
+	case e.q.OfPast() && e.q.AtEnd.Before(e.q.Remembers):
+		return "the store remembers since " + e.q.Remembers.Local().Format("2006-01-02 15:04:05") + ": sudo looptrace record was not running before"
+	default:
+		return "to know next time, sudo looptrace record has to be running, as it was since " + e.q.Remembers.Local().Format("2006-01-02 15:04:05") + " at most"
+	}
+}

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package flow
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// gather puts together what the store has, and then what the look at the live state has of the same.
+func (x *explainer) gather() {
+	q := x.q
+	l := &lives{sockID: map[uint64]*hold{}, connID: map[uint64]*talk{}}
+	past := slices.Clone(q.Past)
+	slices.SortStableFunc(past, inOrder)
+	for _, r := range past {
+		l.observe(r)
+		switch {
+		case r.Summary != nil:
+			if slices.ContainsFunc(q.Targets, func(t Target) bool { return t.Port == r.Port }) {
+				x.summaries = append(x.summaries, r)
+			}
+		case r.Errno != 0 && r.Event != "close" && (r.Sock != nil || r.Conn != nil) && x.concerns(r):
+			x.failed = append(x.failed, r)
+		}
+	}
+	slices.Reverse(x.failed)
+	l.nextRun()
+	if q.Looked {
+		l.look(q.Live)
+	}
+	x.choose(l)
+}
+
+// look marks what the look at the live state has, and as gone what it has not.
+func (l *lives) look(live []*Record) {
+	live = slices.Clone(live)
+	slices.SortStableFunc(live, inOrder)
+	for _, r := range live {
+		l.observe(r)
+		if h := l.sockID[r.ID]; r.Sock != nil && h != nil {
+			h.live = true
+		}
+		if d := l.connID[r.ID]; r.Conn != nil && d != nil {
+			d.live = true
+		}
+	}
+	for _, h := range l.holds {
+		h.gone = h.gone || h.open() && !h.live
+	}
+	for _, d := range l.talks {
+		d.gone = d.gone || d.open() && !d.live
+	}
+}
+
+// choose keeps the lives that the target is about.
+func (x *explainer) choose(l *lives) {
+	from, to := x.moment()
+	for _, h := range l.holds {
+		switch {
+		case !slices.ContainsFunc(x.q.Targets, func(t Target) bool { return t.Port == h.port }):
+		case x.reaches(h):
+			sortIn(&x.holds, h, &h.life, from, to)
+		case h.at(from, to) && (x.q.OfPast() || !x.q.Looked || h.live):
+			x.elsewhere = append(x.elsewhere, h)
+		}
+	}
+	for _, d := range l.talks {
+		if x.asClient(d) || x.asServer(d) {
+			sortIn(&x.talks, d, &d.life, from, to)
+		}
+	}
+}
+
+// moment is what was asked about.
+func (x *explainer) moment() (from, to time.Time) {
+	if x.q.OfPast() {
+		return x.q.At, x.q.AtEnd
+	}
+	return x.q.Now, x.q.Now
+}
+
+func sortIn[L any](p *placed[L], l L, life *life, from, to time.Time) {
+	switch {
+	case life.at(from, to):
+		p.now = append(p.now, l)
+	case life.since().After(to):
+		p.after = append(p.after, l)
+	default:
+		p.before = append(p.before, l)
+	}
+}
+
+// arrange brings the lives into order: those of who asks first.
+func (x *explainer) arrange() {
+	own := func(netns uint32) int {
+		if netns == x.q.Host.Netns {
+			return 0
+		}
+		return 1
+	}
+	sortPlaced(&x.holds, func(h *hold) *life { return &h.life }, func(a, b *hold) int {
+		return cmp.Or(cmp.Compare(own(a.netns), own(b.netns)), cmp.Compare(specific(a), specific(b)), inOrder(a.latest(), b.latest()))
+	})
+	sortPlaced(&x.talks, func(d *talk) *life { return &d.life }, func(a, b *talk) int {
+		return cmp.Or(cmp.Compare(own(a.netns), own(b.netns)), inOrder(a.records[0], b.records[0]))
+	})
+	slices.SortStableFunc(x.elsewhere, func(a, b *hold) int {
+		return cmp.Or(cmp.Compare(own(a.netns), own(b.netns)), a.addr.Compare(b.addr), inOrder(a.latest(), b.latest()))
+	})
+	if since := x.q.Since; !since.IsZero() {
+		x.holds.before = slices.DeleteFunc(x.holds.before, func(h *hold) bool { return h.end().Before(since) })
+		x.talks.before = slices.DeleteFunc(x.talks.before, func(d *talk) bool { return d.end().Before(since) })
+		x.failed = slices.DeleteFunc(x.failed, func(r *Record) bool { return r.Time.Before(since) })
+		x.summaries = slices.DeleteFunc(x.summaries, func(r *Record) bool { return r.Summary.Last.Before(since) })
+	}
+	if !x.q.OfPast() {
+		x.stillWaiting()
+		x.waiting = slices.DeleteFunc(x.waiting, func(w Holder) bool {
+			return !slices.ContainsFunc(x.q.Targets, func(t Target) bool { return t.Port == w.Port && (!t.Addr.IsValid() || t.Addr == w.Address) })
+		})
+		slices.SortStableFunc(x.waiting, func(a, b Holder) int {
+			return cmp.Or(cmp.Compare(b.Expires, a.Expires), a.Address.Compare(b.Address), a.Peer.Compare(b.Peer))
+		})
+	}
+}
+
+// stillWaiting adds to the TIME_WAITs of the look those that a failed bind told of and that are not over. Who
+// listens on the port by now did not mind.
+func (x *explainer) stillWaiting() {
+	x.waiting = slices.Clone(x.q.Waiting)
+	if len(x.holds.now) > 0 {
+		return
+	}
+	for _, r := range x.failed { // the last first
+		if r.Sock == nil || r.Sock.Holder == nil || r.Sock.Holder.Kind != HolderTimeWait {
+			continue
+		}
+		w := *r.Sock.Holder
+		w.Expires -= x.q.Now.Sub(r.Time)
+		if w.Expires > 0 && !slices.ContainsFunc(x.waiting, func(o Holder) bool { return o.Address == w.Address && o.Port == w.Port }) {
+			x.waiting = append(x.waiting, w)
+		}
+	}
+}
+
+func sortPlaced[L any](p *placed[L], life func(L) *life, order func(a, b L) int) {
+	slices.SortStableFunc(p.now, order)
+	slices.SortStableFunc(p.before, func(a, b L) int { return cmp.Or(life(b).end().Compare(life(a).end()), order(a, b)) })
+	slices.SortStableFunc(p.after, func(a, b L) int { return cmp.Or(life(a).since().Compare(life(b).since()), order(a, b)) })
+}
+
+// specific sorts listeners as the kernel chooses them: the address itself before a wildcard, and of those
+// IPv4's before one of both families.
+func specific(h *hold) int {
+	switch {
+	case !h.addr.IsUnspecified():
+		return 0
+	case h.addr.Is4():
+		return 1
+	default:
+		return 2
+	}
+}
+
+// concerns says whether a record has an end that the target names.
+func (x *explainer) concerns(r *Record) bool {
+	var buf [2]endpoint
+	ends := r.endpoints(buf[:0])
+	return slices.ContainsFunc(x.q.Targets, func(t Target) bool { return matchTarget(t, ends) })
+}
+
+func (x *explainer) reaches(h *hold) bool {
+	return slices.ContainsFunc(x.q.Targets, func(t Target) bool {
+		return t.Port == h.port && (!t.Addr.IsValid() || serves(h.addr, h.v6, t.Addr))
+	})
+}
+
+func named(targets []Target, end netip.AddrPort) bool {
+	return slices.ContainsFunc(targets, func(t Target) bool {
+		return t.Port == end.Port() && (!t.Addr.IsValid() || t.Addr == end.Addr())
+	})
+}
+
+func (x *explainer) asClient(d *talk) bool { return named(x.q.Targets, d.client) }
+func (x *explainer) asServer(d *talk) bool { return named(x.q.Targets, d.server) }

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package flow
+
+import "slices"
+
+// odd says what is not as people think it is.
+func (x *explainer) odd() {
+	x.localhost()
+	x.shadowed()
+	x.others()
+	for _, h := range x.holds.now {
+		if h.proto == TCP && !h.listens() {
+			x.say(Finding{Kind: FindNotListening, Level: Warn, Process: h.who(), Record: h.latest(), Target: Target{h.addr, h.port}, From: h.from, Then: x.q.OfPast()})
+		}
+	}
+	for _, d := range slices.Concat(x.talks.now, x.talks.before) {
+		if d.self() {
+			client, _ := d.ends()
+			x.say(Finding{Kind: FindSelf, Level: Warn, Process: client.Process, Record: d.records[0], From: d.from, Until: d.until, Target: Target{d.server.Addr(), d.server.Port()}})
+			break
+		}
+	}
+	x.unaccepted()
+	if !x.said(FindTimeWait) && len(x.waiting) > 0 {
+		w := x.waiting[0]
+		x.say(Finding{
+			Kind: FindTimeWait, Process: w.Process, Target: Target{w.Address, w.Port}, From: w.Since,
+			Until: x.q.Now.Add(w.Expires), Count: uint64(len(x.waiting)), Why: "besides",
+		})
+	}
+	x.owners()
+}
+
+// localhost: a name of two addresses may be two servers.
+func (x *explainer) localhost() {
+	var first *hold
+	for _, t := range x.q.Targets {
+		h := x.takes(t)
+		switch {
+		case h == nil || !t.Addr.IsValid():
+		case first == nil:
+			first = h
+		case h != first && h.netns == first.netns:
+			x.say(Finding{
+				Kind: FindLocalhost, Level: Warn, Process: h.who(), Record: h.latest(), Other: first.latest(), Target: t, Then: x.q.OfPast(),
+			})
+			return
+		}
+	}
+}
+
+// takes is the listener that takes a connection to the target, in the namespace of who asks.
+func (x *explainer) takes(t Target) *hold {
+	for _, h := range x.holds.now { // they are sorted by how specific they are
+		if h.listens() && h.proto == TCP && h.port == t.Port && serves(h.addr, h.v6, t.Addr) {
+			return h
+		}
+	}
+	return nil
+}
+
+// shadowed: of several listeners that an address matches, the kernel takes the most specific one.
+func (x *explainer) shadowed() {
+	for _, t := range x.q.Targets {
+		if !t.Addr.IsValid() {
+			continue
+		}
+		var first *hold
+		for _, h := range x.holds.now {
+			if !h.listens() || h.proto != TCP || h.port != t.Port || !serves(h.addr, h.v6, t.Addr) {
+				continue
+			}
+			switch {
+			case first == nil:
+				first = h
+			case h.netns == first.netns && specific(h) > specific(first):
+				x.say(Finding{
+					Kind: FindShadowed, Level: Warn, Process: h.who(), Record: h.latest(), Other: first.latest(),
+					Target: t, Then: x.q.OfPast(),
+				})
+			}
+		}
+	}
+}
+
+// others: the same port of another address, family or namespace is another server's.
+func (x *explainer) others() {
+	seen := 0
+	for _, h := range x.holds.now {
+		if h.listens() && h.netns != x.q.Host.Netns && x.q.Host.Netns != 0 {
+			x.say(Finding{Kind: FindElsewhere, Process: h.who(), Record: h.latest(), Target: Target{h.addr, h.port}, Why: "netns", Then: x.q.OfPast()})
+		}
+	}
+	for _, h := range x.elsewhere {
+		if !h.listens() || seen == maxBefore {
+			continue
+		}
+		seen++
+		f := Finding{Kind: FindElsewhere, Process: h.who(), Record: h.latest(), Target: Target{h.addr, h.port}, Why: "address", Then: x.q.OfPast()}
+		switch {
+		case h.netns != x.q.Host.Netns && x.q.Host.Netns != 0:
+			f.Why = "netns"
+		case x.q.Targets[0].Addr.IsValid() && h.addr.Is4() != x.q.Targets[0].Addr.Is4():
+			f.Why = "family"
+		}
+		x.say(f)
+	}
+}
+
+// unaccepted counts connections that were made, and that no process ever took.
+func (x *explainer) unaccepted() {
+	var v visitors
+	for _, d := range slices.Concat(x.talks.before, x.talks.now) {
+		if c := d.closed(); x.asServer(d) && !d.self() && c != nil && !d.taken() {
+			client, _ := d.ends()
+			v.of("").met(client.Process, c, c.Time, c.Time, 1)
+		}
+	}
+	for _, p := range v.ordered() {
+		f := p.finding(FindUnaccepted)
+		f.Level, f.Every, f.Ancestor = Warn, 0, Ancestor{}
+		x.say(f)
+	}
+}
+
+// owners: a port out of the range that the kernel picks from is somebody else's at each run.
+func (x *explainer) owners() {
+	programs := map[string]bool{}
+	picked := 0
+	for _, h := range x.allHolds() {
+		if asked := h.asked(); asked != nil && asked.Sock.Ephemeral {
+			picked++
+			programs[programKey(h.who())] = true
+		}
+	}
+	const several = 3
+	if len(programs) >= several {
+		x.say(Finding{Kind: FindOwners, Level: Warn, Count: uint64(len(programs))})
+		return
+	}
+	for _, h := range x.holds.now {
+		if asked := h.asked(); asked != nil && asked.Sock.Ephemeral && h.listens() {
+			x.say(Finding{Kind: FindPicked, Process: h.who(), Record: asked, Target: Target{h.addr, h.port}})
+			return
+		}
+	}
+}
