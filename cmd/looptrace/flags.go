@@ -62,7 +62,8 @@ func flagTable() []spec {
 		{name: "local", in: tracing, group: groupFilter, usage: "traffic between any two addresses of one network namespace"},
 		{name: "no-snapshot", in: tracing, group: groupFilter, usage: "leave out the sockets that were there before"},
 
-		{name: "output", short: "o", value: "FORMAT", in: tracing | inOutput, group: groupOutput, words: formats, usage: "text or json (default text)"},
+		{name: "output", short: "o", value: "FORMAT", in: tracing, group: groupOutput, words: formats, usage: "text, json or ecs, the Elastic Common Schema (default text)"},
+		{name: "output", short: "o", value: "FORMAT", in: inOutput, group: groupOutput, words: plainFormats, usage: "text or json (default text)"},
 		{name: "log-file", value: "PATH", in: tracing, group: groupOutput, complete: "file", usage: "write JSON to this file too: rotated at 100 MB, 5 kept, reopened on SIGHUP"},
 		{name: "cmdline", value: "HOW", in: tracing, group: groupOutput, words: cmdlineModes, usage: "command lines: full, redacted (secrets become ***) or none (default full, in --log-file redacted)"},
 		{name: "summary", value: "TIME", in: tracing, group: groupOutput, usage: "count connections in the kernel, and write the counts as often (such as 10s) instead of each"},
@@ -154,6 +155,11 @@ func (g given) isSet(name string) bool {
 	return slices.ContainsFunc(g.Lineage(), func(c *cli.Context) bool { return c.Command != nil && c.IsSet(name) })
 }
 
+// takes says whether a command takes a flag, which may have a row for each of several kinds of commands.
+func takes(scope scope, name string) bool {
+	return slices.ContainsFunc(flagTable(), func(s spec) bool { return s.name == name && s.in&scope != 0 })
+}
+
 // refuseStray says no to a flag before a command that does not take it; the library ignores it.
 func refuseStray(c *cli.Context, scope scope) error {
 	for _, parent := range c.Lineage()[1:] {
@@ -161,7 +167,7 @@ func refuseStray(c *cli.Context, scope scope) error {
 			continue
 		}
 		for _, name := range parent.LocalFlagNames() {
-			if s, ok := specOf(name); ok && s.in&scope == 0 {
+			if s, ok := specOf(name); ok && !takes(scope, s.name) {
 				return usagef("looptrace "+c.Command.Name+" --help lists its flags", "%s does not take --%s", c.Command.Name, s.name)
 			}
 		}

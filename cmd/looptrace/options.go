@@ -16,6 +16,7 @@ import (
 const (
 	formatText = "text"
 	formatJSON = "json"
+	formatECS  = "ecs"
 )
 
 // How command lines are written.
@@ -27,7 +28,8 @@ const (
 
 // The words that flags take.
 var (
-	formats      = []string{formatText, formatJSON}
+	formats      = []string{formatText, formatJSON, formatECS}
+	plainFormats = []string{formatText, formatJSON} // of commands that print no records alone
 	cmdlineModes = []string{cmdlineFull, cmdlineRedacted, cmdlineNone}
 	hookForms    = []string{string(tracer.Auto), string(tracer.Fentry), string(tracer.Kprobe), string(tracer.Tracepoint)}
 	eventNames   = []string{"bind", "listen", "release", "connect", "accept", "close"}

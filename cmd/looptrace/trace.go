@@ -63,8 +63,11 @@ func interruptible(parent context.Context, hangup bool) (context.Context, contex
 // newSink writes records in a format. Colour needs a terminal, stdout on one too (else someone reads what
 // `run` writes with a program), and nobody who minds.
 func newSink(f *os.File, format string) tracer.Sink {
-	if format == formatJSON {
+	switch format {
+	case formatJSON:
 		return output.NewJSON(f)
+	case formatECS:
+		return output.NewECS(f)
 	}
 	plain := os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb"
 	return output.NewText(f, output.TextOptions{Color: !plain && isTerminal(os.Stdout) && isTerminal(f)})
