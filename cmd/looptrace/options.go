@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/looptrace/looptrace/output/otlp"
 	"github.com/looptrace/looptrace/tracer"
 	"github.com/looptrace/looptrace/tracer/flow"
 )
@@ -40,9 +41,10 @@ var (
 type options struct {
 	cfg       tracer.Config
 	format    string
-	logFile   string // "": none
-	redactLog bool   // the file's command lines, where --cmdline does not say
-	count     uint64 // 0: no limit
+	logFile   string       // "": none
+	otlp      *otlp.Config // nil: none
+	redactLog bool         // command lines that leave for a file or the network, where --cmdline does not say
+	count     uint64       // 0: no limit
 	duration  time.Duration
 	strict    bool
 }
