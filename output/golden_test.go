@@ -41,6 +41,7 @@ func TestGolden(t *testing.T) {
 		open func(io.Writer) sink
 	}{
 		{"json", "records.jsonl", func(w io.Writer) sink { return newSampleJSON(w) }},
+		{"ecs", "records-ecs.jsonl", func(w io.Writer) sink { return NewECS(w) }},
 		{"text", "records.txt", func(w io.Writer) sink { return NewText(w, TextOptions{Location: time.UTC}) }},
 		{"color", "records-color.txt", func(w io.Writer) sink { return NewText(w, TextOptions{Location: time.UTC, Color: true}) }},
 	} {

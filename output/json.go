@@ -21,41 +21,58 @@ const (
 )
 
 // JSON writes records as the contract's JSON lines. It is for one goroutine.
-type JSON struct {
+type JSON struct{ lines lines }
+
+// NewJSON returns a JSON that writes to w. Nothing reaches w before Flush, or before 256 KiB are gathered.
+func NewJSON(w io.Writer) *JSON {
+	j := &JSON{}
+	j.lines.open(w)
+	return j
+}
+
+// Write adds one record, and keeps nothing of it. The error is the underlying writer's, which may have come with an
+// earlier record.
+func (j *JSON) Write(r *flow.Record) error { return j.lines.write(r, encodeJSON) }
+
+// Flush writes out what is gathered.
+func (j *JSON) Flush() error { return j.lines.out.flush() }
+
+// lines gathers records as JSON objects, one a line. The formats differ in how they encode one.
+type lines struct {
 	out   buffer
 	log   zerolog.Logger
 	words words
 	text  []byte // the message of the record at hand
 }
 
-// NewJSON returns a JSON that writes to w. Nothing reaches w before Flush, or before 256 KiB are gathered.
-func NewJSON(w io.Writer) *JSON {
-	j := &JSON{out: buffer{w: w}}
-	j.log = zerolog.New(&j.out)
-	return j
+func (l *lines) open(w io.Writer) {
+	l.out.w = w
+	l.log = zerolog.New(&l.out)
 }
 
-// Write adds one record, and keeps nothing of it. The error is the underlying writer's, which may have come with an
-// earlier record.
-func (j *JSON) Write(r *flow.Record) error {
+// write shortens a record until it fits a line. Encode gets what is to be written, and the whole record.
+func (l *lines) write(r *flow.Record, encode func(l *lines, r, whole *flow.Record)) error {
 	for cut := whole; ; cut++ {
-		start := len(j.out.buf)
-		j.encode(shorten(r, cut), r)
-		if len(j.out.buf)-start <= maxLine || cut == shortest {
-			return j.out.full()
+		start := len(l.out.buf)
+		encode(l, shorten(r, cut), r)
+		if len(l.out.buf)-start <= maxLine || cut == shortest {
+			return l.out.full()
 		}
-		j.out.buf = j.out.buf[:start]
+		l.out.buf = l.out.buf[:start]
 	}
 }
 
-// Flush writes out what is gathered.
-func (j *JSON) Flush() error { return j.out.flush() }
+// message gives the record's sentence, until the next call.
+func (l *lines) message(r *flow.Record) []byte {
+	l.text = l.words.message(l.text[:0], r)
+	return l.text
+}
 
-// encode builds the line with its keys in the order of the contract. The message is of the whole record: it counts what
+// encodeJSON builds the line with its keys in the order of the contract. The message is of the whole record: it counts what
 // the other fields may have had to leave out, and is short by itself. The name of the level is written here and not by
 // zerolog, whose names and formats a program that links this package may change for its own log.
-func (j *JSON) encode(r, whole *flow.Record) {
-	e := j.log.Log()
+func encodeJSON(l *lines, r, whole *flow.Record) {
+	e := l.log.Log()
 	appendTime(e, "time", r.Time)
 	e.Str("level", r.Level.String())
 	e.Str("event", r.Event)
@@ -77,8 +94,7 @@ func (j *JSON) encode(r, whole *flow.Record) {
 	case r.Stop != nil:
 		e.EmbedObject((*stop)(r.Stop))
 	}
-	j.text = j.words.message(j.text[:0], whole)
-	e.Bytes("message", j.text)
+	e.Bytes("message", l.message(whole))
 	e.Send()
 }
 
@@ -116,8 +132,7 @@ func (b *buffer) flush() error {
 type traffic flow.Record
 
 func (t *traffic) MarshalZerologObject(e *zerolog.Event) {
-	var id [13]byte // 2^64 in base 36
-	e.Bytes("id", strconv.AppendUint(id[:0], t.ID, 36))
+	addID(e, (*flow.Record)(t))
 	addResult(e, (*flow.Record)(t))
 	e.Object("network", (*network)(t))
 	if t.HasPort {
@@ -127,6 +142,11 @@ func (t *traffic) MarshalZerologObject(e *zerolog.Event) {
 	if t.Preexisting {
 		e.Bool("preexisting", true)
 	}
+}
+
+func addID(e *zerolog.Event, r *flow.Record) {
+	var id [13]byte // 2^64 in base 36
+	e.Bytes("id", strconv.AppendUint(id[:0], r.ID, 36))
 }
 
 func addResult(e *zerolog.Event, r *flow.Record) {
@@ -170,13 +190,17 @@ func (s *start) MarshalZerologObject(e *zerolog.Event) {
 	e.Str("kernel", s.Kernel)
 	e.Str("version", s.Version)
 	e.Int("schema_version", flow.SchemaVersion)
-	if len(s.Filters) == 0 {
-		e.RawJSON("filters", []byte("{}"))
-	} else {
-		e.Interface("filters", s.Filters)
-	}
+	addFilters(e, s.Filters)
 	e.Object("host", (*host)(s))
 	e.Str("boot_id", s.BootID)
+}
+
+func addFilters(e *zerolog.Event, filters map[string]any) {
+	if len(filters) == 0 {
+		e.RawJSON("filters", []byte("{}"))
+		return
+	}
+	e.Interface("filters", filters)
 }
 
 type host flow.StartRecord

@@ -27,6 +27,12 @@ func (r *socket) MarshalZerologObject(e *zerolog.Event) {
 		}
 		addContainer(e, &s.Process)
 	}
+	r.details(e)
+}
+
+// details are what only some socket records have.
+func (r *socket) details(e *zerolog.Event) {
+	s := r.Sock
 	switch r.Event {
 	case "bind":
 		r.bind(e)
@@ -151,6 +157,12 @@ func (r *connection) MarshalZerologObject(e *zerolog.Event) {
 	c := r.Conn
 	e.Object("client", (*end)(&c.Client))
 	e.Object("server", (*end)(&c.Server))
+	r.details(e)
+}
+
+// details are what only some connection records have.
+func (r *connection) details(e *zerolog.Event) {
+	c := r.Conn
 	switch r.Event {
 	case "connect":
 		r.connect(e)
@@ -171,6 +183,13 @@ func (n *end) MarshalZerologObject(e *zerolog.Event) {
 	if n.HasPort {
 		e.Uint16("port", n.Port)
 	}
+	(*party)(n).MarshalZerologObject(e)
+}
+
+// party is an end without its address.
+type party flow.End
+
+func (n *party) MarshalZerologObject(e *zerolog.Event) {
 	addActor(e, &n.Process)
 	if n.Process.P == nil {
 		addHolders(e, &n.Holders)

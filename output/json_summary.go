@@ -11,10 +11,14 @@ import (
 type summary flow.Record
 
 func (r *summary) MarshalZerologObject(e *zerolog.Event) {
-	s := r.Summary
 	addResult(e, (*flow.Record)(r))
 	e.Object("network", (*transport)(r))
 	e.Uint16("port", r.Port)
+	r.details(e)
+}
+
+func (r *summary) details(e *zerolog.Event) {
+	s := r.Summary
 	addProgram(e, "client", &s.Client)
 	addProgram(e, "server", &s.Server)
 	e.Uint64("count", s.Count)

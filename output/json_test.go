@@ -99,6 +99,7 @@ func TestOutputsReportTheWriter(t *testing.T) {
 		out  sink
 	}{
 		{"json", NewJSON(brokenPipe{})},
+		{"ecs", NewECS(brokenPipe{})},
 		{"text", NewText(brokenPipe{}, TextOptions{})},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -125,7 +126,7 @@ func TestOutputsDoNotAllocate(t *testing.T) {
 		}
 		t.Run(s.name, func(t *testing.T) {
 			for name, out := range map[string]sink{
-				"json": NewJSON(io.Discard), "text": NewText(io.Discard, TextOptions{Location: time.UTC, Color: true}),
+				"json": NewJSON(io.Discard), "ecs": NewECS(io.Discard), "text": NewText(io.Discard, TextOptions{Location: time.UTC, Color: true}),
 			} {
 				for range 2000 { // until the buffers have their size
 					if err := out.Write(s.record); err != nil {

@@ -35,6 +35,9 @@ func TestJSONLongLines(t *testing.T) {
 				if strings.Contains(line, "ancestors") {
 					t.Error("ancestors are kept")
 				}
+				if ecs := lineOf(t, openECS, r); len(ecs)+1 > maxLine {
+					t.Errorf("%d bytes in ECS", len(ecs)+1)
+				}
 			})
 		}
 	}

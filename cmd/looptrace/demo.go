@@ -29,7 +29,7 @@ shows what comes out. It touches nothing else. Exits with 1 if an expected recor
 
 func demo(c *cli.Context) error {
 	p := parser{given: given{c}}
-	o := &options{format: p.word("output", formats, formatText)}
+	o := &options{format: p.word("output", plainFormats, formatText)}
 	if p.err != nil {
 		return p.err
 	}

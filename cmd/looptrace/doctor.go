@@ -27,7 +27,7 @@ with 3 if not.`,
 
 func doctor(c *cli.Context) error {
 	p := parser{given: given{c}}
-	format := p.word("output", formats, formatText)
+	format := p.word("output", plainFormats, formatText)
 	if p.err != nil {
 		return p.err
 	}

@@ -40,7 +40,7 @@ Examples:
 func explain(c *cli.Context) error {
 	p := parser{given: given{c}}
 	now := time.Now()
-	format := p.word("output", formats, formatText)
+	format := p.word("output", plainFormats, formatText)
 	q := &flow.Inquiry{Text: strings.Join(c.Args().Slice(), " "), Now: now}
 	q.Targets = p.askedPorts(q.Text)
 	q.At, q.AtEnd = p.moment("at", now)

@@ -65,12 +65,14 @@ func flagTable() []spec {
 		{name: "local", in: tracing, group: groupFilter, usage: "traffic between any two addresses of one network namespace"},
 		{name: "no-snapshot", in: tracing, group: groupFilter, usage: "leave out the sockets that were there before"},
 
-		{name: "output", short: "o", value: "FORMAT", in: tracing | inOutput | inExplain, group: groupOutput, words: formats, usage: "text or json (default text)"},
+		{name: "output", short: "o", value: "FORMAT", in: tracing, group: groupOutput, words: formats, usage: "text, json or ecs, the Elastic Common Schema (default text)"},
+		{name: "output", short: "o", value: "FORMAT", in: inOutput | inExplain, group: groupOutput, words: plainFormats, usage: "text or json (default text)"},
 		{name: "at", value: "TIME", in: inExplain, group: groupPast, usage: "a moment in the past: RFC 3339, a time of day such as 14:03 or 'yesterday 14:03:07', or how long ago, such as 2h"},
 		{name: "since", value: "TIME", in: inExplain, group: groupPast, usage: "leave out what was over before then"},
 		{name: "store", value: "PATH", in: inExplain, group: groupPast, complete: "file", usage: "what looptrace record wrote (default " + defaultStore + ")"},
 		{name: "log-file", value: "PATH", in: tracing, group: groupOutput, complete: "file", usage: "write JSON to this file too: rotated at 100 MB, 5 kept, reopened on SIGHUP"},
-		{name: "cmdline", value: "HOW", in: tracing, group: groupOutput, words: cmdlineModes, usage: "command lines: full, redacted (secrets become ***) or none (default full, in --log-file redacted)"},
+		{name: "otlp", value: "URL", in: tracing, group: groupOutput, usage: "send OpenTelemetry logs there, such as http://127.0.0.1:4318; OTEL_ variables say the rest"},
+		{name: "cmdline", value: "HOW", in: tracing, group: groupOutput, words: cmdlineModes, usage: "command lines: full, redacted (secrets become ***) or none (default full, in --log-file and --otlp redacted)"},
 		{name: "summary", value: "TIME", in: tracing, group: groupOutput, usage: "count connections in the kernel, and write the counts as often (such as 10s) instead of each"},
 		{name: "count", value: "N", in: tracing, group: groupOutput, usage: "stop after N records"},
 		{name: "duration", value: "TIME", in: tracing, group: groupOutput, usage: "stop after a time such as 30s or 5m"},
@@ -160,6 +162,11 @@ func (g given) isSet(name string) bool {
 	return slices.ContainsFunc(g.Lineage(), func(c *cli.Context) bool { return c.Command != nil && c.IsSet(name) })
 }
 
+// takes says whether a command takes a flag, which may have a row for each of several kinds of commands.
+func takes(scope scope, name string) bool {
+	return slices.ContainsFunc(flagTable(), func(s spec) bool { return s.name == name && s.in&scope != 0 })
+}
+
 // refuseStray says no to a flag before a command that does not take it; the library ignores it.
 func refuseStray(c *cli.Context, scope scope) error {
 	for _, parent := range c.Lineage()[1:] {
@@ -167,7 +174,7 @@ func refuseStray(c *cli.Context, scope scope) error {
 			continue
 		}
 		for _, name := range parent.LocalFlagNames() {
-			if s, ok := specOf(name); ok && s.in&scope == 0 {
+			if s, ok := specOf(name); ok && !takes(scope, s.name) {
 				return usagef("looptrace "+c.Command.Name+" --help lists its flags", "%s does not take --%s", c.Command.Name, s.name)
 			}
 		}

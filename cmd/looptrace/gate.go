@@ -10,13 +10,28 @@ import (
 	"github.com/looptrace/looptrace/tracer/flow"
 )
 
+// side is a sink that has a queue of its own, so that the reader does not wait for a disk or a network. What
+// did not fit is lost there, and told under its place.
+type side struct {
+	place string
+	queued
+}
+
+// queued is what the gate wants of such a sink. Lost, TakeLost and Close may be called from any goroutine.
+type queued interface {
+	tracer.Sink
+	Lost() uint64
+	TakeLost() (n uint64, since time.Time) // since its last call
+	Close() error                          // more than once
+}
+
 // gate is the one sink that the tracer knows: it hands records on to the others, closes when --count
-// is reached, and adds what the log file lost to what the tracer says.
+// is reached, and adds what the sides lost to what the tracer says.
 type gate struct {
 	sinks []tracer.Sink
-	log   *logFile // nil without --log-file
-	limit uint64   // --count; 0: none
-	full  func()   // called once, with the last record that passed
+	sides []side // among sinks, too
+	limit uint64 // --count; 0: none
+	full  func() // called once, with the last record that passed
 
 	passed  uint64            // records that --count counts
 	dropped map[string]uint64 // by event: written by the tracer, after the gate had closed
@@ -58,8 +73,12 @@ func (g *gate) hand(r *flow.Record) error {
 
 // Flush ends a batch.
 func (g *gate) Flush() error {
-	if lost, since := g.log.takeLost(); lost > 0 {
-		err := g.hand(&flow.Record{Event: "lost", Time: time.Now(), Level: flow.Warn, Lost: &flow.LostRecord{Count: lost, Where: "log-file", Since: since}})
+	for _, s := range g.sides {
+		lost, since := s.TakeLost()
+		if lost == 0 {
+			continue
+		}
+		err := g.hand(&flow.Record{Event: "lost", Time: time.Now(), Level: flow.Warn, Lost: &flow.LostRecord{Count: lost, Where: s.place, Since: since}})
 		if err != nil {
 			return err
 		}
@@ -70,6 +89,14 @@ func (g *gate) Flush() error {
 		}
 	}
 	return nil
+}
+
+// lost is how many records the sides lack.
+func (g *gate) lost() (n uint64) {
+	for _, s := range g.sides {
+		n += s.Lost()
+	}
+	return n
 }
 
 // counted says which records --count is about.
@@ -84,7 +111,7 @@ func (g *gate) correct(r *flow.Record) *flow.Record {
 			delete(stop.Counts, event)
 		}
 	}
-	stop.Lost += g.log.Lost()
+	stop.Lost += g.lost()
 	corrected := *r
 	corrected.Stop = &stop
 	return &corrected

@@ -22,7 +22,6 @@ import (
 
 // logFile is the sink of --log-file: JSON in a file that is rotated. The disk is behind a queue, so
 // that a slow one does not hold up the reader of the kernel's ring; what does not fit is counted.
-// A nil logFile is none: it has lost nothing and closes at once.
 type logFile struct {
 	file   *rotated
 	redact *redactor // nil: command lines as they are
@@ -94,29 +93,16 @@ func (l *logFile) Flush() error {
 }
 
 // Lost is how many records the file lacks.
-func (l *logFile) Lost() uint64 {
-	if l == nil {
-		return 0
-	}
-	return l.queue.losses()
-}
+func (l *logFile) Lost() uint64 { return l.queue.losses() }
 
-// takeLost gives what was lost since the last call, and since when.
-func (l *logFile) takeLost() (uint64, time.Time) {
-	if l == nil {
-		return 0, time.Time{}
-	}
-	return l.queue.newLosses()
-}
+// TakeLost gives what was lost since the last call, and since when.
+func (l *logFile) TakeLost() (uint64, time.Time) { return l.queue.newLosses() }
 
 // Reopen goes on in a new file under the old name, where someone moved the old one away.
 func (l *logFile) Reopen() error { return l.file.reopen() }
 
 // Close writes what is queued. Later calls return what the first did.
 func (l *logFile) Close() error {
-	if l == nil {
-		return nil
-	}
 	if err := l.close(); err != nil {
 		return fmt.Errorf("write log file: %w", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/looptrace/looptrace/output/otlp"
 	"github.com/looptrace/looptrace/tracer"
 	"github.com/looptrace/looptrace/tracer/flow"
 )
@@ -16,6 +17,7 @@ import (
 const (
 	formatText = "text"
 	formatJSON = "json"
+	formatECS  = "ecs"
 )
 
 // How command lines are written.
@@ -27,7 +29,8 @@ const (
 
 // The words that flags take.
 var (
-	formats      = []string{formatText, formatJSON}
+	formats      = []string{formatText, formatJSON, formatECS}
+	plainFormats = []string{formatText, formatJSON} // of commands that print no records alone
 	cmdlineModes = []string{cmdlineFull, cmdlineRedacted, cmdlineNone}
 	hookForms    = []string{string(tracer.Auto), string(tracer.Fentry), string(tracer.Kprobe), string(tracer.Tracepoint)}
 	eventNames   = []string{"bind", "listen", "release", "connect", "accept", "close"}
@@ -38,9 +41,10 @@ var (
 type options struct {
 	cfg       tracer.Config
 	format    string
-	logFile   string // "": none
-	redactLog bool   // the file's command lines, where --cmdline does not say
-	count     uint64 // 0: no limit
+	logFile   string       // "": none
+	otlp      *otlp.Config // nil: none
+	redactLog bool         // command lines that leave for a file or the network, where --cmdline does not say
+	count     uint64       // 0: no limit
 	duration  time.Duration
 	strict    bool
 }

@@ -41,6 +41,12 @@ func run(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	// Variables alone are the command's: it may well send telemetry itself.
+	if url := g.text("otlp"); url != "" {
+		if o.otlp, err = readOTLP(url); err != nil {
+			return err
+		}
+	}
 	if len(argv) == 0 {
 		return usagef("looptrace run [flags] -- CMD [ARG …]", "run needs a command")
 	}

@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/looptrace/looptrace/output"
+	"github.com/looptrace/looptrace/output/otlp"
 	"github.com/looptrace/looptrace/tracer"
 )
 
@@ -25,6 +27,9 @@ func streamCommand(c *cli.Context) error {
 	}
 	o, err := parseOptions(given{c}, targets)
 	if err != nil {
+		return err
+	}
+	if o.otlp, err = readOTLP(c.String("otlp")); err != nil {
 		return err
 	}
 	ctx, stop := interruptible(c.Context, o.logFile == "") // before attaching, which takes its time
@@ -63,8 +68,11 @@ func interruptible(parent context.Context, hangup bool) (context.Context, contex
 // newSink writes records in a format. Colour needs a terminal, stdout on one too (else someone reads what
 // `run` writes with a program), and nobody who minds.
 func newSink(f *os.File, format string) tracer.Sink {
-	if format == formatJSON {
+	switch format {
+	case formatJSON:
 		return output.NewJSON(f)
+	case formatECS:
+		return output.NewECS(f)
 	}
 	return output.NewText(f, textOptions(f))
 }
@@ -79,32 +87,60 @@ type session struct {
 	options *options
 	tracer  *tracer.Tracer
 	gate    *gate
-	log     *logFile // nil without --log-file
+	sides   []side
+	log     *logFile // among the sides; nil without --log-file
+
+	undelivered sync.Once // it is told
 }
 
-// newSession checks the log file, attaches the tracer and wires the sinks. Close it.
-func newSession(o *options, sinks ...tracer.Sink) (*session, error) {
+// newSession checks where records go, attaches the tracer and wires the sinks. Close it.
+func newSession(o *options, sinks ...tracer.Sink) (_ *session, err error) {
 	s := &session{options: o}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.closeSides())
+		}
+	}()
 	if o.logFile != "" {
-		log, err := openLogFile(o.logFile, o.redactLog)
+		if s.log, err = openLogFile(o.logFile, o.redactLog); err != nil {
+			return nil, err
+		}
+		s.sides = append(s.sides, side{"log-file", s.log})
+	}
+	if o.otlp != nil {
+		exporter, err := openOTLP(*o.otlp, o.redactLog)
 		if err != nil {
 			return nil, err
 		}
-		s.log = log
-		sinks = append(sinks, log)
+		s.sides = append(s.sides, side{otlp.Place, exporter})
 	}
-	t, err := tracer.New(o.cfg)
-	if err != nil {
-		return nil, errors.Join(err, s.log.Close())
+	for _, side := range s.sides {
+		sinks = append(sinks, side)
 	}
-	s.tracer = t
-	s.gate = &gate{sinks: sinks, log: s.log, limit: o.count}
+	if s.tracer, err = tracer.New(o.cfg); err != nil {
+		return nil, err
+	}
+	s.gate = &gate{sinks: sinks, sides: s.sides, limit: o.count}
 	return s, nil
 }
 
 // Close releases what newSession acquired. What was written is in the log file then.
-func (s *session) Close() error {
-	return errors.Join(s.tracer.Close(), s.log.Close())
+func (s *session) Close() error { return errors.Join(s.tracer.Close(), s.closeSides()) }
+
+// closeSides flushes the queues. What a receiver did not take in time is told here and is no failure: it is
+// counted as lost, as it is when the receiver is away in between.
+func (s *session) closeSides() error {
+	var errs []error
+	for _, side := range s.sides {
+		err := side.Close()
+		var undelivered *otlp.UndeliveredError
+		if errors.As(err, &undelivered) {
+			s.undelivered.Do(func() { complain(os.Stderr, err) })
+			continue
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // drainTime is how long a blocked output may hold up the end. The drain itself is far quicker, but for
@@ -137,10 +173,10 @@ func (s *session) trace(ctx context.Context) error {
 	if errors.Is(err, syscall.EPIPE) {
 		err = nil
 	}
-	if closeErr := s.log.Close(); err == nil {
+	if closeErr := s.closeSides(); err == nil {
 		err = closeErr // else it says the same again
 	}
-	if lost := s.tracer.Lost() + s.log.Lost(); s.options.strict && lost > 0 {
+	if lost := s.tracer.Lost() + s.gate.lost(); s.options.strict && lost > 0 {
 		err = errors.Join(err, lostError(lost))
 	}
 	return err
