@@ -48,6 +48,9 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Commands: []*cli.Command{
 			command(runCommand(), forRun),
 			command(explainCommand(), forExplain),
+			command(lsCommand(), forLs),
+			command(recordCommand(), forRecord),
+			command(logCommand(), forLog),
 			command(demoCommand(), forOutput),
 			command(doctorCommand(), forOutput),
 			command(schemaCommand(), forNothing),
@@ -134,7 +137,7 @@ func arrange(args []string, app *cli.App) []string {
 		if len(targets) == 0 && app.Command(word) != nil {
 			words.flags = append(words.flags, word)
 			words.takeFlags(new(bool))
-			if word == "explain" || word == "who" {
+			if slices.Contains(targeted, word) {
 				return append(args[:1:1], words.aside()...)
 			}
 			return append(append(args[:1:1], words.flags...), words.rest...)
@@ -146,6 +149,9 @@ func arrange(args []string, app *cli.App) []string {
 	}
 	return append(append(append(args[:1:1], words.flags...), "--"), targets...)
 }
+
+// targeted are the commands that take a TARGET.
+var targeted = []string{"explain", "who", "log", "ls", "record"}
 
 // aside puts the rest of a command's flags before its targets.
 func (l *line) aside() []string {

@@ -98,7 +98,7 @@ func answerFrom(ctx context.Context, q *flow.Inquiry, store string, named bool) 
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case storeErr != nil && (named || !errors.Is(storeErr, os.ErrNotExist) && !errors.Is(storeErr, errors.ErrUnsupported)):
+	case storeErr != nil && (named || !errors.Is(storeErr, os.ErrNotExist)):
 		return fmt.Errorf("read the store: %w", storeErr)
 	case storeErr != nil && (liveErr != nil || q.OfPast()):
 		return &noSourceError{live: liveErr, store: store}

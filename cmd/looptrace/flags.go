@@ -17,6 +17,9 @@ const (
 	inRun
 	inOutput // commands that only print something
 	inExplain
+	inRecord
+	inLog
+	inLs
 )
 
 // What a command takes: flags that have one of these bits.
@@ -26,7 +29,12 @@ const (
 	forRun     = inRun
 	forOutput  = inOutput
 	forExplain = inExplain
-	tracing    = inStream | inRun
+	forRecord  = inRecord
+	forLog     = inLog
+	forLs      = inLs
+	streaming  = inStream | inRun     // records go to stdout or stderr
+	tracing    = streaming | inRecord // there are hooks
+	filtering  = tracing | inLog
 )
 
 // The groups of the help.
@@ -53,28 +61,37 @@ type spec struct {
 // flagTable is every flag there is.
 func flagTable() []spec {
 	return []spec{
-		{name: "event", value: "NAMES", list: true, in: tracing, group: groupFilter, words: eventNames, usage: "events: " + strings.Join(eventNames, ", ")},
-		{name: "proto", value: "NAMES", list: true, in: tracing, group: groupFilter, words: protoNames, usage: "transports: tcp, udp"},
-		{name: "port", value: "PORTS", list: true, in: tracing, group: groupFilter, usage: "ports, at either end"},
-		{name: "pid", value: "PIDS", list: true, in: tracing, group: groupFilter, usage: "process ids"},
-		{name: "comm", value: "NAMES", list: true, in: tracing, group: groupFilter, usage: "program names, as ps -o comm shows them"},
-		{name: "user", value: "USERS", list: true, in: tracing, group: groupFilter, complete: "user", usage: "owners of the processes, by name or number"},
-		{name: "container", value: "IDS", list: true, in: tracing, group: groupFilter, usage: "containers: an id, the beginning of one, or a name"},
-		{name: "netns", value: "NAMESPACES", list: true, in: tracing, group: groupFilter, complete: "file", usage: "network namespaces: a number as records have it, or /proc/PID/ns/net"},
-		{name: "failed", in: tracing, group: groupFilter, usage: "failures only"},
-		{name: "local", in: tracing, group: groupFilter, usage: "traffic between any two addresses of one network namespace"},
+		{name: "event", value: "NAMES", list: true, in: filtering, group: groupFilter, words: eventNames, usage: "events: " + strings.Join(eventNames, ", ")},
+		{name: "proto", value: "NAMES", list: true, in: filtering | inLs, group: groupFilter, words: protoNames, usage: "transports: tcp, udp"},
+		{name: "port", value: "PORTS", list: true, in: filtering | inLs, group: groupFilter, usage: "ports, at either end"},
+		{name: "pid", value: "PIDS", list: true, in: filtering | inLs, group: groupFilter, usage: "process ids"},
+		{name: "comm", value: "NAMES", list: true, in: filtering | inLs, group: groupFilter, usage: "program names, as ps -o comm shows them"},
+		{name: "user", value: "USERS", list: true, in: filtering | inLs, group: groupFilter, complete: "user", usage: "owners of the processes, by name or number"},
+		{name: "container", value: "IDS", list: true, in: filtering | inLs, group: groupFilter, usage: "containers: an id, the beginning of one, or a name"},
+		{name: "netns", value: "NAMESPACES", list: true, in: filtering | inLs, group: groupFilter, complete: "file", usage: "network namespaces: a number as records have it, or /proc/PID/ns/net"},
+		{name: "failed", in: filtering, group: groupFilter, usage: "failures only"},
+		{name: "local", in: tracing | inLs, group: groupFilter, usage: "traffic between any two addresses of one network namespace"},
 		{name: "no-snapshot", in: tracing, group: groupFilter, usage: "leave out the sockets that were there before"},
 
-		{name: "output", short: "o", value: "FORMAT", in: tracing, group: groupOutput, words: formats, usage: "text, json or ecs, the Elastic Common Schema (default text)"},
-		{name: "output", short: "o", value: "FORMAT", in: inOutput | inExplain, group: groupOutput, words: plainFormats, usage: "text or json (default text)"},
+		{name: "output", short: "o", value: "FORMAT", in: streaming | inLog, group: groupOutput, words: formats, usage: "text, json or ecs, the Elastic Common Schema (default text)"},
+		{name: "output", short: "o", value: "FORMAT", in: inOutput | inExplain | inLs, group: groupOutput, words: plainFormats, usage: "text or json (default text)"},
+		{name: "all", in: inLs, group: groupOutput, usage: "bound sockets that do not listen too, and TIME_WAITs (as text)"},
+		{name: "watch", in: inLs, group: groupOutput, usage: "look again every two seconds, until Ctrl-C"},
+
 		{name: "at", value: "TIME", in: inExplain, group: groupPast, usage: "a moment in the past: RFC 3339, a time of day such as 14:03 or 'yesterday 14:03:07', or how long ago, such as 2h"},
-		{name: "since", value: "TIME", in: inExplain, group: groupPast, usage: "leave out what was over before then"},
-		{name: "store", value: "PATH", in: inExplain, group: groupPast, complete: "file", usage: "what looptrace record wrote (default " + defaultStore + ")"},
+		{name: "since", value: "TIME", in: inExplain | inLog, group: groupPast, usage: "leave out what was over before then"},
+		{name: "until", value: "TIME", in: inLog, group: groupPast, usage: "leave out what came after that"},
+		{name: "follow", short: "f", in: inLog, group: groupPast, usage: "go on with what looptrace record writes, until Ctrl-C"},
+		{name: "by", value: "WHAT", in: inLog, group: groupPast, words: groupings, usage: "count the ephemeral ports that were taken: by program, port or user"},
+		{name: "store", value: "PATH", in: inExplain | inRecord | inLog, group: groupPast, complete: "file", usage: "where looptrace record writes (default " + defaultStore + ")"},
+		{name: "status", in: inRecord, group: groupPast, usage: "print what the store holds"},
+		{name: "max-age", value: "TIME", in: inRecord, group: groupPast, usage: "forget records that are older (default 336h: 14 days)"},
+		{name: "max-size", value: "MB", in: inRecord, group: groupPast, usage: "forget the oldest records when the store is larger (default 512)"},
 		{name: "log-file", value: "PATH", in: tracing, group: groupOutput, complete: "file", usage: "write JSON to this file too: rotated at 100 MB, 5 kept, reopened on SIGHUP"},
 		{name: "otlp", value: "URL", in: tracing, group: groupOutput, usage: "send OpenTelemetry logs there, such as http://127.0.0.1:4318; OTEL_ variables say the rest"},
-		{name: "cmdline", value: "HOW", in: tracing, group: groupOutput, words: cmdlineModes, usage: "command lines: full, redacted (secrets become ***) or none (default full, in --log-file and --otlp redacted)"},
-		{name: "summary", value: "TIME", in: tracing, group: groupOutput, usage: "count connections in the kernel, and write the counts as often (such as 10s) instead of each"},
-		{name: "count", value: "N", in: tracing, group: groupOutput, usage: "stop after N records"},
+		{name: "cmdline", value: "HOW", in: tracing, group: groupOutput, words: cmdlineModes, usage: "command lines: full, redacted (secrets become ***) or none (default full, in --log-file, --otlp and record redacted)"},
+		{name: "summary", value: "TIME", in: streaming, group: groupOutput, usage: "count connections in the kernel, and write the counts as often (such as 10s) instead of each"},
+		{name: "count", value: "N", in: streaming, group: groupOutput, usage: "stop after N records"},
 		{name: "duration", value: "TIME", in: tracing, group: groupOutput, usage: "stop after a time such as 30s or 5m"},
 		{name: "strict", in: tracing, group: groupOutput, usage: "exit with 5 if events were lost"},
 

@@ -4,6 +4,7 @@ package main
 
 import (
 	"maps"
+	"sync/atomic"
 	"time"
 
 	"github.com/looptrace/looptrace/tracer"
@@ -36,6 +37,7 @@ type gate struct {
 	passed  uint64            // records that --count counts
 	dropped map[string]uint64 // by event: written by the tracer, after the gate had closed
 	tally   tally
+	flushed atomic.Int64 // when a batch ended last, in nanoseconds since 1970
 }
 
 // Write hands a record on. The record stays the tracer's.
@@ -71,8 +73,13 @@ func (g *gate) hand(r *flow.Record) error {
 	return nil
 }
 
+// alive says whether a batch ended in the last d: also an idle reader ends one every half a second. Safe for
+// concurrent use.
+func (g *gate) alive(d time.Duration) bool { return time.Since(time.Unix(0, g.flushed.Load())) < d }
+
 // Flush ends a batch.
 func (g *gate) Flush() error {
+	g.flushed.Store(time.Now().UnixNano())
 	for _, s := range g.sides {
 		lost, since := s.TakeLost()
 		if lost == 0 {

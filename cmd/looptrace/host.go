@@ -99,7 +99,7 @@ func terminal() []flow.Process {
 	return list
 }
 
-// waitingNow gives the TIME_WAITs of a port in this network namespace, from the kernel's own list. It names no
+// waitingNow gives the TIME_WAITs of a port, of all for 0, in this network namespace, from the kernel's own list. It names no
 // process: the kernel does not keep it.
 func waitingNow(port uint16) []flow.Holder {
 	var list []flow.Holder
@@ -109,7 +109,7 @@ func waitingNow(port uint16) []flow.Holder {
 			continue // there is no IPv6
 		}
 		for lines := bufio.NewScanner(f); lines.Scan(); {
-			if h, ok := waitingLine(lines.Text()); ok && h.Port == port {
+			if h, ok := waitingLine(lines.Text()); ok && (port == 0 || h.Port == port) {
 				list = append(list, h)
 			}
 		}

@@ -44,6 +44,15 @@ func manMarkdown(app *cli.App) string {
 		case "explain":
 			fmt.Fprintf(&b, "It takes **--output**, and\n\n")
 			manFlags(&b, inExplain)
+		case "ls":
+			fmt.Fprintf(&b, "It takes **--output** and the filters of above but **--event** and **--failed**, and\n\n")
+			manFlags(&b, inLs)
+		case "record":
+			fmt.Fprintf(&b, "It takes the filters, **--log-file**, **--otlp**, **--cmdline**, **--duration**, **--strict** and **--hooks** of above, and\n\n")
+			manFlags(&b, inRecord)
+		case "log":
+			fmt.Fprintf(&b, "It takes **--output** and the filters of above, and\n\n")
+			manFlags(&b, inLog)
 		}
 	}
 	b.WriteString(manTail)

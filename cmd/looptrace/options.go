@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/looptrace/looptrace/output/otlp"
+	"github.com/looptrace/looptrace/output/history"
 	"github.com/looptrace/looptrace/tracer"
 	"github.com/looptrace/looptrace/tracer/flow"
 )
@@ -47,6 +48,7 @@ type options struct {
 	count     uint64       // 0: no limit
 	duration  time.Duration
 	strict    bool
+	store     *history.Config // record: where to
 }
 
 // parseOptions reads the flags of the stream and of run. Every error is a usageError.

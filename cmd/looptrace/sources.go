@@ -4,12 +4,11 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"os"
 	"slices"
 	"time"
 
+	"github.com/looptrace/looptrace/output"
+	"github.com/looptrace/looptrace/output/history"
 	"github.com/looptrace/looptrace/tracer"
 	"github.com/looptrace/looptrace/tracer/flow"
 )
@@ -71,13 +70,47 @@ func (k *keeper) concerns(r *flow.Record) bool {
 	})
 }
 
-// errNoReader: what looptrace record writes cannot be read by this version.
-var errNoReader = fmt.Errorf("this version reads no store: %w", errors.ErrUnsupported)
+// maxRecalled bounds what an answer looks at: a page says no more, and the newest say it best.
+const maxRecalled = 20000
 
 // recall reads what the store has of the ports. Without a store it is fs.ErrNotExist.
-func recall(_ context.Context, _ *flow.Inquiry, path string) error {
-	if _, err := os.Stat(path); err != nil {
+func recall(ctx context.Context, q *flow.Inquiry, path string) error {
+	store, err := history.Read(path)
+	if err != nil {
 		return err
 	}
-	return errNoReader
+	defer store.Close()
+	if q.Remembers, err = store.Remembers(ctx); err != nil {
+		return err
+	}
+	var ports []uint16
+	for _, t := range q.Targets {
+		if !slices.Contains(ports, t.Port) {
+			ports = append(ports, t.Port)
+		}
+	}
+	var lines []string
+	for l, err := range store.Lines(ctx, history.Query{Ports: ports}) {
+		if err != nil {
+			return err
+		}
+		lines = append(lines, l.Text)
+	}
+	if over := len(lines) - maxRecalled; over > 0 {
+		lines, q.LeftOut = lines[over:], uint64(over)
+	}
+	for l, err := range store.Lines(ctx, history.Query{Events: []string{"start", "stop"}}) {
+		if err != nil {
+			return err
+		}
+		lines = append(lines, l.Text)
+	}
+	for _, text := range lines {
+		r, err := output.Parse([]byte(text))
+		if err != nil {
+			return err
+		}
+		q.Past = append(q.Past, r)
+	}
+	return nil
 }

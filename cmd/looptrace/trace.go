@@ -114,6 +114,13 @@ func newSession(o *options, sinks ...tracer.Sink) (_ *session, err error) {
 		}
 		s.sides = append(s.sides, side{otlp.Place, exporter})
 	}
+	if o.store != nil {
+		keeper, err := openStore(*o.store, o.redactLog)
+		if err != nil {
+			return nil, err
+		}
+		s.sides = append(s.sides, side{"store", keeper})
+	}
 	for _, side := range s.sides {
 		sinks = append(sinks, side)
 	}

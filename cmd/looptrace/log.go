@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/looptrace/looptrace/output"
+	"github.com/looptrace/looptrace/output/history"
+	"github.com/looptrace/looptrace/tracer"
+	"github.com/looptrace/looptrace/tracer/flow"
+)
+
+// logCommand is `looptrace log`.
+func logCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "log",
+		Usage:     "print past records from the store",
+		UsageText: "looptrace log [flags] [TARGET …]",
+		Description: `What looptrace record wrote, in the formats and with the filters of the stream.
+
+Examples:
+
+    looptrace log --since 2h 49342
+    looptrace log --since 14:00 --until 14:05 --failed
+    looptrace log --follow --event bind,listen
+    looptrace log --since 24h --by program       which programs take ephemeral ports, and how many`,
+		Action: log,
+	}
+}
+
+// followEvery is how often --follow looks: a record is in the store a second after it happened.
+const followEvery = 300 * time.Millisecond
+
+func log(c *cli.Context) error {
+	p := parser{given: given{c}}
+	now := time.Now()
+	format := p.word("output", formats, formatText)
+	filter := p.filter(c.Args().Slice())
+	filter.Local = true // what record left out is not there
+	by := p.word("by", groupings, "")
+	q := history.Query{}
+	q.From, _ = p.moment("since", now)
+	q.To, _ = p.moment("until", now)
+	if by != "" && p.has("follow") {
+		p.fail("leave out one of them", "--by counts what is over, and --follow waits for more")
+	}
+	if p.err != nil {
+		return p.err
+	}
+	if len(filter.Targets) == 1 && filter.Targets[0].Port != 0 { // the others are filtered as they come
+		q.Ports = []uint16{filter.Targets[0].Port}
+	}
+	store, err := readStore(p.storePath())
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	ctx, stop := interruptible(c.Context, true)
+	defer stop()
+	var w printer = &recordPrinter{sink: newSink(os.Stdout, format)}
+	switch {
+	case by != "":
+		w = newUsage(by, format)
+	case format == formatJSON:
+		w = &linePrinter{out: bufio.NewWriterSize(os.Stdout, 1<<18)}
+	}
+	chosen := func(r *flow.Record) bool {
+		if r.Sock == nil && r.Conn == nil { // start, stop, lost and what was counted together
+			return len(q.Ports) > 0 && len(p.filtersGiven(nil)) == 0 || len(p.filtersGiven(filter.Targets)) == 0
+		}
+		return filter.Match(r)
+	}
+	err = printAll(ctx, store, q, chosen, w, p.has("follow"))
+	if errors.Is(err, syscall.EPIPE) || ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// printer takes the records that were found.
+type printer interface {
+	print(r *flow.Record, line string) error
+	flush() error
+}
+
+func printAll(ctx context.Context, store *history.Reader, q history.Query, chosen func(*flow.Record) bool, w printer, follow bool) error {
+	for {
+		for l, err := range store.Lines(ctx, q) {
+			if err != nil {
+				return err
+			}
+			q.After = max(q.After, l.Row)
+			r, err := output.Parse([]byte(l.Text))
+			if err != nil {
+				return fmt.Errorf("store, row %d: %w", l.Row, err)
+			}
+			if !chosen(r) {
+				continue
+			}
+			if err := w.print(r, l.Text); err != nil {
+				return err
+			}
+		}
+		if err := w.flush(); err != nil || !follow {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(followEvery):
+		}
+	}
+}
+
+// recordPrinter writes records anew.
+type recordPrinter struct{ sink tracer.Sink }
+
+func (p *recordPrinter) print(r *flow.Record, _ string) error { return p.sink.Write(r) }
+func (p *recordPrinter) flush() error                         { return p.sink.Flush() }
+
+// linePrinter writes lines as they were written.
+type linePrinter struct{ out *bufio.Writer }
+
+func (p *linePrinter) print(_ *flow.Record, line string) error {
+	_, err := p.out.WriteString(line)
+	return errors.Join(err, p.out.WriteByte('\n'))
+}
+func (p *linePrinter) flush() error { return p.out.Flush() }
+
+// printJSON writes a value on a line.
+func printJSON(v any) error {
+	e := json.NewEncoder(os.Stdout)
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}

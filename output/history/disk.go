@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package history
+
+import (
+	"database/sql"
+	"errors"
+	"time"
+)
+
+// disk is the database of a Writer. It is for one goroutine.
+type disk struct {
+	path  string
+	db    *sql.DB // nil: it could not be opened again
+	inode uint64
+}
+
+// write commits rows, all or none. A store that was deleted or could not be opened is made anew first.
+func (d *disk) write(rows []row) error {
+	if d.db == nil || !sameFile(d.path, d.inode) {
+		if err := d.reopen(); err != nil {
+			return err
+		}
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	tx, err := d.db.Begin()
+	if err != nil {
+		return err
+	}
+	insert, err := tx.Prepare("INSERT INTO records (time, hour, port, client_port, event, line) VALUES (?, ?, ?, ?, ?, ?)")
+	if err != nil {
+		return errors.Join(err, tx.Rollback())
+	}
+	for i := range rows {
+		r := &rows[i]
+		if _, err := insert.Exec(r.time, hourOf(r.time), r.port, r.clientPort, r.event, r.line); err != nil {
+			return errors.Join(err, insert.Close(), tx.Rollback())
+		}
+	}
+	return errors.Join(insert.Close(), tx.Commit())
+}
+
+func (d *disk) reopen() error {
+	d.close()
+	db, err := create(d.path)
+	if err != nil {
+		return err
+	}
+	d.db, d.inode = db, inodeAt(d.path)
+	return nil
+}
+
+func (d *disk) close() {
+	if d.db != nil {
+		d.db.Close()
+		d.db = nil
+	}
+}
+
+// tidyRows bounds what one statement deletes: a batch waits for it.
+const tidyRows = 20000
+
+// tidy forgets what is too old, and the oldest where the store is too large; its pages are used again. It also
+// notes what this writer has lost, for --status.
+func (d *disk) tidy(oldest time.Time, maxSize int64, lost uint64) error {
+	if d.db == nil {
+		return nil
+	}
+	if _, err := d.db.Exec("INSERT INTO totals VALUES ('lost', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", int64(lost)); err != nil {
+		return err
+	}
+	// In the order of ids, which is that of writing: a clock that was stepped back does not hide the oldest.
+	if _, err := d.db.Exec("DELETE FROM records WHERE id IN (SELECT id FROM records WHERE hour < ? LIMIT ?)", hourOf(oldest.UnixNano()), tidyRows); err != nil {
+		return err
+	}
+	for {
+		used, err := usedBytes(d.db)
+		if err != nil || used <= maxSize {
+			return err
+		}
+		done, err := d.db.Exec("DELETE FROM records WHERE id IN (SELECT id FROM records ORDER BY id LIMIT ?)", tidyRows)
+		if err != nil {
+			return err
+		}
+		if n, err := done.RowsAffected(); err != nil || n == 0 {
+			return err
+		}
+	}
+}
+
+// usedBytes is the size of the pages that hold something.
+func usedBytes(db *sql.DB) (size int64, err error) {
+	err = db.QueryRow("SELECT (page_count - freelist_count) * page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size").Scan(&size)
+	return size, err
+}

@@ -1,0 +1,399 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package history
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/looptrace/looptrace/output"
+	"github.com/looptrace/looptrace/tracer/flow"
+)
+
+var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+
+// TestMain is also the process that TestKill kills.
+func TestMain(m *testing.M) {
+	if path := os.Getenv("HISTORY_TEST_STORE"); path != "" {
+		writeForEver(path)
+	}
+	os.Exit(m.Run())
+}
+
+// writeForEver writes records and says a second later which of them is acknowledged.
+func writeForEver(path string) {
+	w, err := Open(Config{Path: path})
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	for n := uint64(1); ; n++ {
+		r := bind(n, 80, time.Now())
+		if err := errors.Join(w.Write(r), w.Flush()); err != nil {
+			os.Exit(1)
+		}
+		time.AfterFunc(time.Second, func() { fmt.Println(n) })
+		time.Sleep(200 * time.Microsecond)
+	}
+}
+
+func bind(id uint64, port uint16, at time.Time) *flow.Record {
+	return &flow.Record{
+		Event: "bind", Time: at, ID: id, Proto: flow.TCP, Port: port, HasPort: true,
+		Sock: &flow.SockRecord{Address: netip.IPv6Loopback(), Held: -1},
+	}
+}
+
+func connect(id uint64, client, server uint16, at time.Time) *flow.Record {
+	end := func(port uint16) flow.End { return flow.End{Address: netip.IPv6Loopback(), Port: port, HasPort: true} }
+	r := &flow.Record{
+		Event: "connect", Time: at, ID: id, Proto: flow.TCP, Port: server, HasPort: true,
+		Conn: &flow.ConnRecord{Client: end(client), Server: end(server), Duration: 0},
+	}
+	r.Conn.Client.Process.P = &flow.Process{ProcessID: flow.ProcessID{PID: 7}, Comm: "curl"}
+	return r
+}
+
+func closed(r *flow.Record, bytes uint64) *flow.Record {
+	c := *r
+	conn := *r.Conn
+	c.Event, c.Conn = "close", &conn
+	conn.HasBytes, conn.C2S, conn.Accepted = true, bytes, true
+	return &c
+}
+
+func writer(t *testing.T, cfg Config) *Writer {
+	t.Helper()
+	w, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.Close() })
+	return w
+}
+
+func write(t *testing.T, w *Writer, records ...*flow.Record) {
+	t.Helper()
+	for _, r := range records {
+		if err := w.Write(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Flush(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// found gives "event id" of what a query finds.
+func found(t *testing.T, path string, q Query) []string {
+	t.Helper()
+	r, err := Read(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	var list []string
+	for l, err := range r.Lines(t.Context(), q) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		rec, err := output.Parse([]byte(l.Text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, fmt.Sprint(rec.Event, " ", rec.ID))
+	}
+	return list
+}
+
+func expect(t *testing.T, what string, got []string, want ...string) {
+	t.Helper()
+	if strings.Join(got, ", ") != strings.Join(want, ", ") {
+		t.Errorf("%s: %q, want %q", what, got, want)
+	}
+}
+
+func TestQueries(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "new", "history.db")
+	w := writer(t, Config{Path: path})
+	write(t, w,
+		bind(1, 80, noon), connect(2, 40000, 80, noon.Add(time.Minute)), bind(3, 40000, noon.Add(5*time.Hour)),
+		connect(4, 40000, 443, noon.Add(6*time.Hour)), connect(5, 80, 80, noon.Add(7*time.Hour)),
+		bind(6, 81, noon.Add(-time.Hour))) // the clock was stepped back
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, "all", found(t, path, Query{}), "bind 6", "bind 1", "connect 2", "bind 3", "connect 4", "connect 5")
+	expect(t, "either end", found(t, path, Query{Ports: []uint16{40000}}), "connect 2", "bind 3", "connect 4")
+	expect(t, "both ends are one record", found(t, path, Query{Ports: []uint16{80}}), "bind 1", "connect 2", "connect 5")
+	expect(t, "two ports", found(t, path, Query{Ports: []uint16{80, 443}}), "bind 1", "connect 2", "connect 4", "connect 5")
+	expect(t, "a span", found(t, path, Query{Ports: []uint16{40000}, From: noon.Add(time.Minute), To: noon.Add(5 * time.Hour)}), "connect 2", "bind 3")
+	expect(t, "a span of all", found(t, path, Query{From: noon.Add(time.Second), To: noon.Add(5 * time.Hour)}), "connect 2", "bind 3")
+	expect(t, "events", found(t, path, Query{Events: []string{"bind"}, Ports: []uint16{40000}}), "bind 3")
+	expect(t, "news", found(t, path, Query{After: 4}), "bind 6", "connect 5")
+	expect(t, "nothing", found(t, path, Query{Ports: []uint16{9}}))
+	info, err := os.Stat(path)
+	if err != nil || info.Mode() != fileMode {
+		t.Errorf("mode %v, error %v", info.Mode(), err)
+	}
+	if dir, err := os.Stat(filepath.Dir(path)); err != nil || dir.Mode().Perm() != dirMode {
+		t.Errorf("directory's mode %v, error %v", dir.Mode(), err)
+	}
+}
+
+func TestOneWriter(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "history.db")
+	w := writer(t, Config{Path: path})
+	_, err := Open(Config{Path: path})
+	var busy *BusyError
+	if !errors.As(err, &busy) || busy.PID != os.Getpid() {
+		t.Fatalf("a second writer: %v, want a BusyError of %d", err, os.Getpid())
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	writer(t, Config{Path: path})
+}
+
+// TestFold: beyond the rate connections are counted, and the counts are exact.
+func TestFold(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "history.db")
+	w := writer(t, Config{Path: path})
+	const all = foldOver + 500
+	for id := uint64(1); id <= all; id++ {
+		c := connect(id, uint16(id), 80, noon)
+		write(t, w, c, closed(c, 3))
+	}
+	refused := connect(all+1, 9, 80, noon)
+	refused.Errno = int32(unix.ECONNREFUSED)
+	write(t, w, refused)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := Read(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	counts := map[string]int{}
+	var folded, bytes uint64
+	for l, err := range r.Lines(t.Context(), Query{Ports: []uint16{80}}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		rec, err := output.Parse([]byte(l.Text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		counts[rec.Event]++
+		if rec.Summary != nil {
+			folded, bytes = folded+rec.Summary.Count, bytes+rec.Summary.C2S
+		}
+	}
+	if counts["connect"] != foldOver+1 || counts["close"] != foldOver || counts["summary"] != 1 || folded != 500 || bytes != 1500 {
+		t.Errorf("%v, %d folded with %d bytes", counts, folded, bytes)
+	}
+	s, err := r.Status(t.Context())
+	if err != nil || s.Folded != 500 || s.Rows != 2*foldOver+2 || s.Lost != 0 {
+		t.Errorf("status %+v, %v", s, err)
+	}
+}
+
+// TestTidy: what is too old goes, and the oldest where it is too large; the newest stays.
+func TestTidy(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "history.db")
+	w := writer(t, Config{Path: path})
+	write(t, w, bind(1, 80, noon.Add(-48*time.Hour)))
+	for id := uint64(2); id < 30000; id++ {
+		write(t, w, bind(id, 80, noon))
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db, err := open(path, "rw")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &disk{path: path, db: db, inode: inodeAt(path)}
+	defer d.close()
+	if err := d.tidy(noon.Add(-24*time.Hour), 1<<30, 0); err != nil {
+		t.Fatal(err)
+	}
+	if got := found(t, path, Query{}); len(got) != 29998 || got[0] != "bind 2" {
+		t.Errorf("by age: %d left, the first is %s", len(got), got[0])
+	}
+	before, err := usedBytes(db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.tidy(noon.Add(-24*time.Hour), before/2, 0); err != nil {
+		t.Fatal(err)
+	}
+	got := found(t, path, Query{})
+	if after, _ := usedBytes(db); after > before/2 || len(got) == 0 || got[len(got)-1] != "bind 29999" {
+		t.Errorf("by size: %d of %d bytes left, %d records", after, before, len(got))
+	}
+}
+
+// TestFull: a full disk costs records, which are counted, and nothing more.
+func TestFull(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") != "" {
+			t.Fatal("needs root")
+		}
+		t.Skip("needs root")
+	}
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir, 0) })
+	var mu sync.Mutex
+	var said []string
+	path := filepath.Join(dir, "history.db")
+	w, err := Open(Config{Path: path, Say: func(text string) { mu.Lock(); said = append(said, text); mu.Unlock() }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	filler := filepath.Join(dir, "filler")
+	if err := os.WriteFile(filler, make([]byte, 1<<20), 0o600); err == nil {
+		t.Fatal("the disk takes a MiB more")
+	}
+	write(t, w, bind(1, 80, noon))
+	await(t, "the loss", func() bool { return w.Lost() == 1 })
+	if n, since := w.TakeLost(); n != 1 || time.Since(since) > time.Minute {
+		t.Errorf("lost %d since %v", n, since)
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	write(t, w, bind(2, 80, noon))
+	await(t, "the record", func() bool { return len(found(t, path, Query{})) == 1 })
+	expect(t, "afterwards", found(t, path, Query{}), "bind 2")
+	mu.Lock()
+	defer mu.Unlock()
+	if len(said) != 2 || !strings.Contains(said[0], "full") || !strings.Contains(said[1], "again") {
+		t.Errorf("it said %q", said)
+	}
+}
+
+// TestDeleted: a store that is deleted under its writer is made anew.
+func TestDeleted(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "history.db")
+	w := writer(t, Config{Path: path})
+	write(t, w, bind(1, 80, noon))
+	await(t, "the first record", func() bool { return len(found(t, path, Query{})) == 1 })
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		if err := os.Remove(path + suffix); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := Read(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("read: %v", err)
+	}
+	write(t, w, bind(2, 80, noon))
+	await(t, "the new store", func() bool { _, err := Read(path); return err == nil })
+	await(t, "the second record", func() bool { return len(found(t, path, Query{})) == 1 })
+	expect(t, "the new store", found(t, path, Query{}), "bind 2")
+}
+
+// killRounds is how often TestKill kills: 50 were run by hand.
+const killRounds = 5
+
+// TestKill: what was acknowledged survives kill -9, and the database is sound.
+func TestKill(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "history.db")
+	for round := range killRounds {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), "HISTORY_TEST_STORE="+path)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		acknowledged := uint64(0)
+		stop := time.AfterFunc(1200*time.Millisecond+time.Duration(round)*37*time.Millisecond, func() { _ = cmd.Process.Kill() })
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			if _, err := fmt.Sscan(lines.Text(), &acknowledged); err != nil {
+				t.Fatalf("the writer: %s", lines.Text())
+			}
+		}
+		_ = cmd.Wait() // killed
+		stop.Stop()
+		if acknowledged == 0 {
+			t.Fatal("nothing was acknowledged")
+		}
+		db, err := open(path, "rw")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var sound string
+		var kept uint64
+		if err := errors.Join(db.QueryRow("PRAGMA integrity_check").Scan(&sound), db.QueryRow("SELECT count(*) FROM records").Scan(&kept)); err != nil {
+			t.Fatal(err)
+		}
+		if sound != "ok" || kept < acknowledged {
+			t.Errorf("round %d: integrity %s, %d kept of %d acknowledged", round, sound, kept, acknowledged)
+		}
+		if _, err := db.Exec("DELETE FROM records"); err != nil {
+			t.Fatal(err)
+		}
+		db.Close()
+	}
+}
+
+func TestReadsNoOther(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "history.db")
+	w := writer(t, Config{Path: path})
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db, err := open(path, "rw")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec("PRAGMA user_version = 99"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(Config{Path: path}); err == nil || !strings.Contains(err.Error(), "later looptrace") {
+		t.Errorf("open: %v", err)
+	}
+	if _, err := Read(path); err == nil || !strings.Contains(err.Error(), "version 99") {
+		t.Errorf("read: %v", err)
+	}
+	notes := filepath.Join(t.TempDir(), "notes.txt")
+	if err := os.WriteFile(notes, []byte(strings.Repeat("no database\n", 100)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(Config{Path: notes}); err == nil {
+		t.Error("a text file was taken for a store")
+	}
+	if text, err := os.ReadFile(notes); err != nil || !strings.HasPrefix(string(text), "no database\n") {
+		t.Errorf("it was written to: %.20q, %v", text, err)
+	}
+}
+
+func await(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !done(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%s did not come", what)
+		}
+	}
+}

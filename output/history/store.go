@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package history is the memory: a store of records that one process writes and many read. It is an SQLite
+// database in WAL mode. Its indexes lead with the hour, so that what is written lands together, and a port is
+// found by one look-up an hour.
+package history
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	_ "modernc.org/sqlite" // registers the driver
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// dirMode and fileMode let the group ask, and keep command lines from everyone else.
+	dirMode  = 0o750
+	fileMode = 0o640
+	group    = "looptrace"
+	// schemaVersion counts changes of the tables; migrations has the way from each to the next.
+	schemaVersion = 1
+)
+
+const hour = int64(time.Hour)
+
+// hourOf is the bucket of a point in time, in nanoseconds since 1970.
+func hourOf(ns int64) int64 { return ns / hour }
+
+// migrations bring a store from version i to i+1.
+var migrations = []string{`
+CREATE TABLE records (
+	id INTEGER PRIMARY KEY,
+	time INTEGER NOT NULL, -- nanoseconds since 1970
+	hour INTEGER NOT NULL,
+	port INTEGER,          -- of the server or socket
+	client_port INTEGER,
+	event TEXT NOT NULL,
+	line TEXT NOT NULL     -- the record, as looptrace -o json has it
+);
+CREATE INDEX by_port ON records (hour, port);
+CREATE INDEX by_client_port ON records (hour, client_port) WHERE client_port IS NOT NULL;
+CREATE TABLE totals (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+`}
+
+// BusyError says that another process writes to the store.
+type BusyError struct {
+	Path string
+	PID  int // 0: not known
+}
+
+func (e *BusyError) Error() string {
+	return fmt.Sprintf("store %s: process %d writes to it already", e.Path, e.PID)
+}
+
+// Hint says what to try next.
+func (e *BusyError) Hint() string {
+	return "one looptrace record a store: stop that one, or give this one --store PATH"
+}
+
+// lock takes the store for this process, until it ends or unlocks. The lock is the kernel's (flock(2)): it dies
+// with its holder.
+func lock(path string) (*os.File, error) {
+	f, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, fileMode)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		text := make([]byte, 32)
+		n, _ := f.Read(text)
+		f.Close()
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, err
+		}
+		pid, _ := strconv.Atoi(strings.TrimSpace(string(text[:n])))
+		return nil, &BusyError{Path: path, PID: pid}
+	}
+	if err := errors.Join(f.Truncate(0), writeAt0(f, strconv.Itoa(os.Getpid())+"\n")); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func writeAt0(f *os.File, text string) error {
+	_, err := f.WriteAt([]byte(text), 0)
+	return err
+}
+
+// create opens the database for writing, made where it is not there, and brings it to this version.
+func create(path string) (_ *sql.DB, err error) {
+	if err := makeFile(path); err != nil {
+		return nil, err
+	}
+	db, err := open(path, "rw", "journal_mode(WAL)", "synchronous(NORMAL)", "wal_autocheckpoint(4000)", "cache_size(-16000)")
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			db.Close()
+		}
+	}()
+	db.SetMaxOpenConns(1)
+	return db, migrate(db)
+}
+
+// makeFile makes the directory and the file, for the group where there is one. What is there keeps its modes.
+func makeFile(path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), dirMode); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)
+	if errors.Is(err, os.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if g, err := user.LookupGroup(group); err == nil {
+		if gid, err := strconv.Atoi(g.Gid); err == nil {
+			_ = f.Chown(-1, gid) // who may not, need not: the store is the user's own
+			_ = os.Chown(filepath.Dir(path), -1, gid)
+		}
+	}
+	return f.Close()
+}
+
+func migrate(db *sql.DB) error {
+	var version int
+	if err := db.QueryRow("PRAGMA user_version").Scan(&version); err != nil {
+		return err
+	}
+	if version > schemaVersion {
+		return fmt.Errorf("it is of a later looptrace: version %d, this one knows %d", version, schemaVersion)
+	}
+	for ; version < schemaVersion; version++ {
+		tx, err := db.Begin()
+		if err != nil {
+			return err
+		}
+		if _, err := tx.Exec(migrations[version] + fmt.Sprintf("PRAGMA user_version = %d;", version+1)); err != nil {
+			return errors.Join(err, tx.Rollback())
+		}
+		if err := tx.Commit(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// open opens the database in a mode of SQLite's URIs (ro, rw).
+func open(path, mode string, pragmas ...string) (*sql.DB, error) {
+	query := url.Values{"mode": {mode}, "_pragma": append(pragmas, "busy_timeout(5000)")}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	return sql.Open("sqlite", (&url.URL{Scheme: "file", Path: abs, RawQuery: query.Encode()}).String())
+}
+
+// sameFile says whether a path still leads to the file that was opened.
+func sameFile(path string, inode uint64) bool {
+	info, err := os.Stat(path)
+	return err == nil && inodeOf(info) == inode
+}
+
+func inodeOf(info os.FileInfo) uint64 {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0
+	}
+	return st.Ino
+}

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package history
+
+import (
+	"bytes"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/looptrace/looptrace/output"
+	"github.com/looptrace/looptrace/tracer/flow"
+)
+
+const (
+	// commitEvery is how long a record may wait for the disk: with the reader's delay it is safe from kill -9
+	// within a second. Shorter costs a commit more often.
+	commitEvery = 300 * time.Millisecond
+	// maxQueued bounds what waits for the disk, some 50,000 records: more than a second of saturated loopback.
+	maxQueued = 64 << 20
+	// tidyEvery is how often age and size are looked at.
+	tidyEvery = 10 * time.Second
+)
+
+// Config says where a Writer keeps records, and how many.
+type Config struct {
+	Path   string
+	MaxAge time.Duration // older records go; 0: 14 days
+	MaxMB  int           // the oldest go when it is larger; 0: 512
+	Say    func(string)  // called when the store fails, and when it works again; nil: nobody
+}
+
+// Writer is the one writer of a store, a sink of the tracer. Write and Flush are for one goroutine and never
+// wait for the disk: what does not fit the queue, or cannot be written, is counted. Other methods are safe
+// for concurrent use.
+type Writer struct {
+	cfg    Config
+	lock   *os.File
+	fold   fold
+	json   *output.JSON
+	line   bytes.Buffer
+	batch  []row
+	stop   chan struct{}
+	ended  chan struct{}
+	closed sync.Once
+	err    error // of Close
+
+	mu     sync.Mutex
+	queued []row
+	bytes  int
+	done   bool
+	lost   uint64
+	told   uint64
+	since  time.Time
+}
+
+// row is one record on its way to the store.
+type row struct {
+	time       int64
+	port       sql.NullInt32
+	clientPort sql.NullInt32
+	event      string
+	line       string
+}
+
+// Open takes the store for this process and brings it to this version. A *BusyError says who else has it.
+func Open(cfg Config) (*Writer, error) {
+	if cfg.MaxAge == 0 {
+		cfg.MaxAge = 14 * 24 * time.Hour
+	}
+	if cfg.MaxMB == 0 {
+		cfg.MaxMB = 512
+	}
+	if err := makeFile(cfg.Path); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	held, err := lock(cfg.Path)
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	db, err := create(cfg.Path)
+	if err != nil {
+		held.Close()
+		return nil, fmt.Errorf("open store %s: %w", cfg.Path, err)
+	}
+	w := &Writer{cfg: cfg, lock: held, stop: make(chan struct{}), ended: make(chan struct{})}
+	w.fold.init()
+	w.json = output.NewJSON(&w.line)
+	go w.run(&disk{path: cfg.Path, db: db, inode: inodeAt(cfg.Path)}) // until Close
+	return w, nil
+}
+
+func inodeAt(path string) uint64 {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0
+	}
+	return inodeOf(info)
+}
+
+// Write takes a record, or folds it. It keeps nothing of it.
+func (w *Writer) Write(r *flow.Record) error {
+	if w.fold.takes(r) {
+		return nil
+	}
+	return w.keep(r)
+}
+
+func (w *Writer) keep(r *flow.Record) error {
+	if err := w.json.Write(r); err != nil {
+		return err
+	}
+	if err := w.json.Flush(); err != nil {
+		return err
+	}
+	b := row{time: r.Time.UnixNano(), event: r.Event, line: string(bytes.TrimSuffix(w.line.Bytes(), []byte{'\n'}))}
+	w.line.Reset()
+	if r.HasPort {
+		b.port = sql.NullInt32{Int32: int32(r.Port), Valid: true}
+	}
+	if r.Conn != nil && r.Conn.Client.HasPort {
+		b.clientPort = sql.NullInt32{Int32: int32(r.Conn.Client.Port), Valid: true}
+	}
+	w.batch = append(w.batch, b)
+	return nil
+}
+
+// Flush queues what was written since.
+func (w *Writer) Flush() error {
+	for _, r := range w.fold.due(time.Now()) {
+		if err := w.keep(r); err != nil {
+			return err
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, b := range w.batch {
+		if w.bytes+len(b.line) > maxQueued || w.done {
+			w.lose(1)
+			continue
+		}
+		w.bytes += len(b.line)
+		w.queued = append(w.queued, b)
+	}
+	w.batch = w.batch[:0]
+	return nil
+}
+
+// lose counts, under the lock.
+func (w *Writer) lose(n int) {
+	if w.lost == w.told {
+		w.since = time.Now()
+	}
+	w.lost += uint64(n)
+}
+
+// Lost is how many records the store lacks.
+func (w *Writer) Lost() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.lost
+}
+
+// TakeLost gives what was lost since its last call, and since when.
+func (w *Writer) TakeLost() (uint64, time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := w.lost - w.told
+	w.told = w.lost
+	return n, w.since
+}
+
+// Close writes what is queued and gives the store back. Later calls return what the first did.
+func (w *Writer) Close() error {
+	w.closed.Do(func() {
+		for _, r := range w.fold.all() {
+			w.err = errors.Join(w.err, w.keep(r))
+		}
+		w.err = errors.Join(w.err, w.Flush())
+		w.mu.Lock()
+		w.done = true
+		w.mu.Unlock()
+		close(w.stop)
+		<-w.ended
+		w.err = errors.Join(w.err, w.lock.Close())
+	})
+	return w.err
+}
+
+// run writes batches until Close.
+func (w *Writer) run(d *disk) {
+	defer close(w.ended)
+	defer d.close()
+	tick := time.NewTicker(commitEvery)
+	defer tick.Stop()
+	tidied := time.Time{}
+	failing := false
+	for {
+		rows, done := w.take()
+		if err := d.write(rows); err != nil {
+			w.mu.Lock()
+			w.lose(len(rows))
+			w.mu.Unlock()
+			if !failing {
+				w.say("the store cannot be written, records are counted and not kept: " + err.Error())
+			}
+			failing = true
+		} else if failing && len(rows) > 0 {
+			w.say("the store is written again")
+			failing = false
+		}
+		if time.Since(tidied) > tidyEvery && !done {
+			tidied = time.Now()
+			if err := d.tidy(tidied.Add(-w.cfg.MaxAge), int64(w.cfg.MaxMB)<<20, w.Lost()); err != nil && !failing {
+				w.say("the store cannot be tidied up: " + err.Error())
+			}
+		}
+		if done {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-w.stop:
+		}
+	}
+}
+
+func (w *Writer) say(text string) {
+	if w.cfg.Say != nil {
+		w.cfg.Say(text)
+	}
+}
+
+// take empties the queue; done: nothing comes after it.
+func (w *Writer) take() (rows []row, done bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	rows, w.queued, w.bytes = w.queued, nil, 0
+	return rows, w.done
+}
