@@ -25,6 +25,9 @@ PURE := ./tracer/flow/... ./output/... ./cmd/...
 GOLANGCI_VERSION := v2.15.0
 TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/looptrace/golangci-lint-$(GOLANGCI_VERSION)
 
+COLLECTOR_VERSION := v0.162.0
+COLLECTOR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/looptrace/otel-collector-$(COLLECTOR_VERSION)
+
 export CGO_ENABLED = 0
 
 .PHONY: help
@@ -61,6 +64,11 @@ test-kernels-some: ## a few kernel tests on three kernels, emulated
 random: ## the randomized scene: 20 seeds of 20,000 operations, each record held against the truth
 	$(GO) test -count=1 -timeout 12m $(TEST_EXEC) ./tracer -run TestKernelRandom -seeds 20 -ops 20000
 
+.PHONY: test-collector
+test-collector: build $(COLLECTOR) ## the OpenTelemetry Collector, killed five times during 100,000 connections (root or sudo)
+	$(GO) test -c -o $(BUILD)/fleet.test ./.ci/fleet
+	$(SUDO) $(BUILD)/fleet.test -test.v -looptrace $(BINARY) -collector $(COLLECTOR)
+
 .PHONY: generate
 generate: ## compile the kernel side, for both architectures (needs clang-14, llvm-14, libbpf-dev)
 	$(GO) generate ./tracer
@@ -75,7 +83,7 @@ lint: $(TOOLS)/golangci-lint ## vet, golangci-lint with gofumpt, clang-format, s
 	$(GO) vet ./...
 	$(TOOLS)/golangci-lint run
 	clang-format-14 --dry-run --Werror $(C_FILES)
-	$(GO) vet ./.ci/kernels/report ./.ci/kernels/least
+	$(GO) vet ./.ci/kernels/report ./.ci/kernels/least ./.ci/fleet
 	shellcheck .ci/run .ci/kernels/{run,boot,fetch,init,hosts/run,hosts/guest,hosts/talk}
 
 .PHONY: race
@@ -108,7 +116,7 @@ vagrant: ## check the Vagrantfile
 	VAGRANT_HOME=$$home VAGRANT_CHECKPOINT_DISABLE=1 vagrant validate --ignore-provider
 
 .PHONY: check
-check: fresh lint race arch vagrant test random test-kernels-some ## all that CI runs
+check: fresh lint race arch vagrant test test-collector random test-kernels-some ## all that CI runs
 
 .PHONY: man
 man: build ## write build/looptrace.8
@@ -130,3 +138,7 @@ clean: ## remove what was built
 # Built once a version: it takes two minutes.
 $(TOOLS)/golangci-lint:
 	GOBIN=$(TOOLS) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+
+# Built once a version: it takes a minute and a half.
+$(COLLECTOR):
+	cd .ci/fleet/collector && $(GO) build -ldflags '-s -w' -o $(COLLECTOR) .

@@ -63,7 +63,7 @@ const prefix = "OTEL_EXPORTER_OTLP_"
 // ReadConfig takes the URL of a flag, and for the rest the environment. Without a URL it is the environment that says
 // whether to send at all: ok is false where it does not. The error is a *SettingError.
 //
-// Headers are read by the library.
+// Headers are read by the library, which leaves out what it cannot read: here that is an error.
 //
 // See https://opentelemetry.io/docs/specs/otel/protocol/exporter/ and .../configuration/sdk-environment-variables/.
 func ReadConfig(flag string, getenv func(string) string) (c Config, ok bool, err error) {
@@ -94,6 +94,7 @@ func ReadConfig(flag string, getenv func(string) string) (c Config, ok bool, err
 	c.queue = r.count("OTEL_BLRP_MAX_QUEUE_SIZE", defaultQueue)
 	c.batch = min(r.count("OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", defaultBatch), c.queue)
 	c.batchTime = r.millis("OTEL_BLRP_SCHEDULE_DELAY", defaultBatchTime)
+	r.checkHeaders()
 	c.tls = r.tls()
 	return c, r.err == nil, r.err
 }
@@ -174,6 +175,20 @@ func (r *reader) millis(name string, otherwise time.Duration) time.Duration {
 		r.fail(name, text, "not a time", "a number of milliseconds, such as 10000")
 	}
 	return time.Duration(n) * time.Millisecond
+}
+
+// checkHeaders shows no value: it may be a password.
+func (r *reader) checkHeaders() {
+	name, text := r.either("HEADERS")
+	if text == "" {
+		return
+	}
+	for pair := range strings.SplitSeq(text, ",") {
+		key, value, ok := strings.Cut(pair, "=")
+		if _, err := url.PathUnescape(value); !ok || strings.TrimSpace(key) == "" || err != nil {
+			r.fail(name, "", "not headers", "give name=value pairs with commas between them; % and , in a value are %25 and %2C")
+		}
+	}
 }
 
 // tls is nil where the system's own certificates are to be believed.

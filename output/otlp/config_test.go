@@ -46,6 +46,8 @@ func TestConfigErrors(t *testing.T) {
 		{"grpc", "http://h", "OTEL_EXPORTER_OTLP_PROTOCOL=grpc", `OTEL_EXPORTER_OTLP_PROTOCOL "grpc": looptrace speaks`},
 		{"compression", "http://h", "OTEL_EXPORTER_OTLP_LOGS_COMPRESSION=zstd", `OTEL_EXPORTER_OTLP_LOGS_COMPRESSION "zstd": unknown value`},
 		{"time", "http://h", "OTEL_EXPORTER_OTLP_TIMEOUT=10s", `OTEL_EXPORTER_OTLP_TIMEOUT "10s": not a time`},
+		{"a header without a value", "http://h", "OTEL_EXPORTER_OTLP_HEADERS=hunter2", "OTEL_EXPORTER_OTLP_HEADERS: not headers"},
+		{"a header that is not escaped", "http://h", "OTEL_EXPORTER_OTLP_LOGS_HEADERS=a=hunter2%", "OTEL_EXPORTER_OTLP_LOGS_HEADERS: not headers"},
 		{"queue", "http://h", "OTEL_BLRP_MAX_QUEUE_SIZE=0", `OTEL_BLRP_MAX_QUEUE_SIZE "0": not a count`},
 		{"no certificate", "http://h", "OTEL_EXPORTER_OTLP_CERTIFICATE=/no/such", `OTEL_EXPORTER_OTLP_CERTIFICATE "/no/such": no such file`},
 		{"not a certificate", "http://h", "OTEL_EXPORTER_OTLP_CERTIFICATE=config.go", `OTEL_EXPORTER_OTLP_CERTIFICATE "config.go": no certificate in it`},

@@ -3,7 +3,9 @@
 package otlp
 
 import (
+	"io"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"slices"
@@ -148,4 +150,19 @@ func serve(t *testing.T, addr string, rc *otlptest.Receiver) (stop func()) {
 
 func contains(text string, parts ...string) bool {
 	return !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(text, part) })
+}
+
+// benchSink sends to a receiver that reads and forgets.
+func benchSink(b *testing.B) (*Sink, func()) {
+	b.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
+	cfg, _, err := ReadConfig(server.URL, func(string) string { return "" })
+	if err != nil {
+		b.Fatal(err)
+	}
+	s, err := Open(cfg)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return s, server.Close
 }

@@ -32,21 +32,32 @@ type Receiver struct {
 // Answer writes the answer to a request of n records, which are not kept then.
 type Answer func(w http.ResponseWriter, n int)
 
-// ServeHTTP takes one request.
-func (rc *Receiver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// Decode reads a request for /v1/logs.
+func Decode(r *http.Request) (*collogs.ExportLogsServiceRequest, error) {
 	var body io.Reader = r.Body
 	if r.Header.Get("Content-Encoding") == "gzip" {
 		unpacked, err := gzip.NewReader(r.Body)
 		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
+			return nil, err
 		}
 		body = unpacked
 	}
 	raw, err := io.ReadAll(body)
-	var request collogs.ExportLogsServiceRequest
-	if err != nil || r.URL.Path != "/v1/logs" || proto.Unmarshal(raw, &request) != nil {
-		http.Error(w, "not logs", http.StatusBadRequest)
+	if err != nil {
+		return nil, err
+	}
+	if r.URL.Path != "/v1/logs" {
+		return nil, fmt.Errorf("no logs at %s", r.URL.Path)
+	}
+	request := &collogs.ExportLogsServiceRequest{}
+	return request, proto.Unmarshal(raw, request)
+}
+
+// ServeHTTP takes one request.
+func (rc *Receiver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	request, err := Decode(r)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
 	rc.mu.Lock()
