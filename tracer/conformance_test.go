@@ -31,6 +31,8 @@ type scene struct {
 	want  []string // a row for each record, in the order of their time
 	// folded rows are counted: those of many that happen at once are alike, and in no order.
 	folded bool
+	// since is the first kernel that has what the scene needs, and need what that is; both empty: every one.
+	since, need string
 	// differs says, for a form that cannot see all of it, what is recorded instead, and why.
 	differs map[Form]difference
 }
@@ -65,6 +67,9 @@ func TestKernelScenes(t *testing.T) {
 }
 
 func (sc *scene) run(t *testing.T, form Form, shared *trace) {
+	if sc.since != "" {
+		needKernel(t, sc.since, sc.need)
+	}
 	s := newStage(t, shared.t)
 	s.shared = shared
 	if sc.early {

@@ -104,6 +104,7 @@ func udpScenes() []scene {
 			},
 		},
 		{
+			since: "5.14", need: "inet_sk_error_report, which tells of refused datagrams",
 			name: "udp_refused", does: "a connected socket's datagram meets a dead port", show: []string{"client.port"},
 			play: func(s *stage) {
 				server, client := s.actor("server"), s.actor("client")
