@@ -72,7 +72,11 @@ func listener() {
 	}
 	for range times {
 		s, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
-		err = errors.Join(err, unix.Bind(s, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(s, 1), unix.Close(s))
+		err = errors.Join(err, unix.Bind(s, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(s, 1))
+		if len(os.Args) > 2 && os.Args[2] == "stay" {
+			_ = unix.Pause() // until it is killed
+		}
+		err = errors.Join(err, unix.Close(s))
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
