@@ -8,8 +8,8 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/looptrace/looptrace/output/otlp"
 	"github.com/looptrace/looptrace/output/history"
+	"github.com/looptrace/looptrace/output/otlp"
 	"github.com/looptrace/looptrace/tracer"
 	"github.com/looptrace/looptrace/tracer/flow"
 )

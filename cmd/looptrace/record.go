@@ -147,7 +147,9 @@ type noStoreError struct{ path string }
 func (e noStoreError) Error() string { return "no store at " + visible(e.path) }
 
 // Hint says what to try next.
-func (noStoreError) Hint() string { return "sudo looptrace record makes one; --store PATH names another" }
+func (noStoreError) Hint() string {
+	return "sudo looptrace record makes one; --store PATH names another"
+}
 
 func readStore(path string) (*history.Reader, error) {
 	store, err := history.Read(path)
