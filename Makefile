@@ -85,6 +85,7 @@ lint: $(TOOLS)/golangci-lint ## vet, golangci-lint with gofumpt, clang-format, s
 	clang-format-14 --dry-run --Werror $(C_FILES)
 	$(GO) vet ./.ci/kernels/report ./.ci/kernels/least ./.ci/fleet
 	shellcheck .ci/run .ci/kernels/{run,boot,fetch,init,hosts/run,hosts/guest,hosts/talk}
+	shellcheck packaging/build packaging/scripts/* packaging/test/{root,install,contents}
 
 .PHONY: race
 race: ## test the packages without a kernel under them with the race detector (needs a C compiler)
@@ -130,6 +131,19 @@ install: man ## install the program, its man page and completions (PREFIX, DESTD
 		$(BINARY) completion $$(echo $$shell | sed 's/[-/].*//') >$(BUILD)/completion; \
 		install -D -m 644 $(BUILD)/completion $(DESTDIR)$(PREFIX)/share/$$shell; \
 	done
+
+.PHONY: packages
+packages: ## build/packages: deb, rpm, apk and archlinux for amd64 and arm64, and their SBOMs
+	packaging/build '$(VERSION)'
+
+# Built twice: the same commit has to give the same bytes.
+.PHONY: test-packages
+test-packages: packages ## what is in the packages; install, trace and remove the deb on a clean Debian (root)
+	cd $(BUILD)/packages && sha256sum * >../packages.sha256
+	packaging/build '$(VERSION)' >/dev/null
+	cd $(BUILD)/packages && sha256sum --quiet --check ../packages.sha256
+	packaging/test/contents
+	$(SUDO) packaging/test/install
 
 .PHONY: clean
 clean: ## remove what was built
