@@ -123,14 +123,18 @@ check: fresh lint race arch vagrant test test-collector random test-kernels-some
 man: build ## write build/looptrace.8
 	$(BINARY) man >$(BUILD)/looptrace.8
 
+# Under sudo what was built is installed: root often has no Go, and what root builds is root's for ever.
+BUILD_FIRST := $(if $(and $(SUDO_UID),$(wildcard $(BINARY))),,build)
+
 .PHONY: install
-install: man ## install the program, its man page and completions (PREFIX, DESTDIR)
+install: $(BUILD_FIRST) ## install the program, its man page and completions (PREFIX, DESTDIR)
 	install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/looptrace
-	install -D -m 644 $(BUILD)/looptrace.8 $(DESTDIR)$(PREFIX)/share/man/man8/looptrace.8
-	for shell in bash-completion/completions/looptrace zsh/site-functions/_looptrace fish/vendor_completions.d/looptrace.fish; do \
-		$(BINARY) completion $$(echo $$shell | sed 's/[-/].*//') >$(BUILD)/completion; \
-		install -D -m 644 $(BUILD)/completion $(DESTDIR)$(PREFIX)/share/$$shell; \
-	done
+	page=$$(mktemp); trap 'rm -f "$$page"' EXIT; \
+	put() { install -D -m 644 "$$page" "$(DESTDIR)$(PREFIX)/share/$$1"; }; \
+	$(BINARY) man >"$$page"; put man/man8/looptrace.8; \
+	$(BINARY) completion bash >"$$page"; put bash-completion/completions/looptrace; \
+	$(BINARY) completion zsh >"$$page"; put zsh/site-functions/_looptrace; \
+	$(BINARY) completion fish >"$$page"; put fish/vendor_completions.d/looptrace.fish
 
 .PHONY: packages
 packages: ## build/packages: deb, rpm, apk and archlinux for amd64 and arm64, and their SBOMs

@@ -20,8 +20,8 @@ func TestCloneSharesNothing(t *testing.T) {
 				t.Errorf("got %s\nwant %s", got, want)
 			}
 			held := map[uintptr]string{}
-			parts(reflect.ValueOf(s.record), "r", func(p uintptr, path string) { held[p] = path })
-			parts(reflect.ValueOf(c), "r", func(p uintptr, path string) {
+			common(reflect.ValueOf(s.record), "r", func(p uintptr, path string) { held[p] = path })
+			common(reflect.ValueOf(c), "r", func(p uintptr, path string) {
 				if held[p] != "" {
 					t.Errorf("%s is the record's %s", path, held[p])
 				}
@@ -30,28 +30,28 @@ func TestCloneSharesNothing(t *testing.T) {
 	}
 }
 
-// parts visits what a record points to; what a start record says of its filters is the caller's, and stays so.
-func parts(v reflect.Value, path string, visit func(uintptr, string)) {
+// common visits what a record points to; what a start record says of its filters is the caller's, and stays so.
+func common(v reflect.Value, path string, visit func(uintptr, string)) {
 	switch v.Kind() {
 	case reflect.Pointer:
 		if v.IsNil() || v.Type().Elem().Size() == 0 || !ours(v.Type().Elem()) {
 			return
 		}
 		visit(v.Pointer(), path)
-		parts(v.Elem(), path, visit)
+		common(v.Elem(), path, visit)
 	case reflect.Slice:
 		if v.Len() > 0 {
 			visit(v.Pointer(), path)
 		}
 		for i := range v.Len() {
-			parts(v.Index(i), path+"[]", visit)
+			common(v.Index(i), path+"[]", visit)
 		}
 	case reflect.Struct:
 		if !ours(v.Type()) {
 			return // a time.Time, a netip.Addr: values
 		}
 		for i := range v.NumField() {
-			parts(v.Field(i), path+"."+v.Type().Field(i).Name, visit)
+			common(v.Field(i), path+"."+v.Type().Field(i).Name, visit)
 		}
 	}
 }
