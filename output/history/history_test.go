@@ -4,6 +4,7 @@ package history
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -28,6 +30,14 @@ var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 func TestMain(m *testing.M) {
 	if path := os.Getenv("HISTORY_TEST_STORE"); path != "" {
 		writeForEver(path)
+	}
+	if path := os.Getenv("HISTORY_TEST_READ"); path != "" {
+		r, err := Read(path)
+		if err == nil {
+			_, err = r.Status(context.Background())
+		}
+		fmt.Println(err)
+		os.Exit(0)
 	}
 	os.Exit(m.Run())
 }
@@ -355,6 +365,53 @@ func TestKill(t *testing.T) {
 		}
 		db.Close()
 	}
+}
+
+// TestReadsWithoutRoot: who may read the file, and write nothing, reads it: also when nobody writes any more.
+func TestReadsWithoutRoot(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") != "" {
+			t.Fatal("needs root")
+		}
+		t.Skip("needs root")
+	}
+	dir, err := os.MkdirTemp("", "history")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	const nobody = 65534
+	program := filepath.Join(dir, "reader")
+	text, err := os.ReadFile(os.Args[0])
+	if err := errors.Join(err, os.WriteFile(program, text, 0o755), os.Chown(dir, -1, nobody), os.Chmod(dir, dirMode)); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "history.db")
+	w := writer(t, Config{Path: path})
+	write(t, w, bind(1, 80, noon))
+	await(t, "the record", func() bool { return len(found(t, path, Query{})) == 1 })
+	files, err := filepath.Glob(path + "*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files { // as makeFile gives them to the group, where there is one
+		if err := os.Chown(f, -1, nobody); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reads := func(when string) {
+		cmd := exec.Command(program)
+		cmd.Env = []string{"HISTORY_TEST_READ=" + path}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+		if out, err := cmd.CombinedOutput(); err != nil || string(out) != "<nil>\n" {
+			t.Errorf("%s: %s, %v", when, out, err)
+		}
+	}
+	reads("while it is written")
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	reads("afterwards")
 }
 
 func TestReadsNoOther(t *testing.T) {

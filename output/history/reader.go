@@ -21,13 +21,12 @@ func Read(path string) (*Reader, error) {
 	if _, err := os.Stat(path); err != nil {
 		return nil, err
 	}
-	db, err := open(path, "ro")
-	if err != nil {
-		return nil, err
+	db, version, err := openToRead(path, "ro")
+	if err != nil && !written(path) {
+		// WAL wants to write beside the file, which who only reads may not. Nobody writes now.
+		db, version, err = openToRead(path, "ro&immutable=1")
 	}
-	var version int
-	if err := db.QueryRow("PRAGMA user_version").Scan(&version); err != nil {
-		db.Close()
+	if err != nil {
 		return nil, fmt.Errorf("read store %s: %w", path, err)
 	}
 	if version != schemaVersion {
@@ -35,6 +34,23 @@ func Read(path string) (*Reader, error) {
 		return nil, fmt.Errorf("store %s has version %d, and this looptrace reads %d: run looptrace record of the same version", path, version, schemaVersion)
 	}
 	return &Reader{db}, nil
+}
+
+func openToRead(path, mode string) (db *sql.DB, version int, err error) {
+	if db, err = open(path, mode); err != nil {
+		return nil, 0, err
+	}
+	if err = db.QueryRow("PRAGMA user_version").Scan(&version); err != nil {
+		db.Close()
+		return nil, 0, err
+	}
+	return db, version, nil
+}
+
+// written says whether a writer has the store open, or left something behind as it was killed.
+func written(path string) bool {
+	_, err := os.Stat(path + "-wal")
+	return err == nil
 }
 
 // Close closes the store.

@@ -159,14 +159,14 @@ func migrate(db *sql.DB) error {
 	return nil
 }
 
-// open opens the database in a mode of SQLite's URIs (ro, rw).
+// open opens the database in a mode of SQLite's URIs: ro, rw, or one with more parameters.
 func open(path, mode string, pragmas ...string) (*sql.DB, error) {
-	query := url.Values{"mode": {mode}, "_pragma": append(pragmas, "busy_timeout(5000)")}
+	query := url.Values{"_pragma": append(pragmas, "busy_timeout(5000)")}
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
 	}
-	return sql.Open("sqlite", (&url.URL{Scheme: "file", Path: abs, RawQuery: query.Encode()}).String())
+	return sql.Open("sqlite", (&url.URL{Scheme: "file", Path: abs, RawQuery: "mode=" + mode + "&" + query.Encode()}).String())
 }
 
 // sameFile says whether a path still leads to the file that was opened.
