@@ -329,8 +329,8 @@ func connectionScenes() []scene {
 			want: []string{"connect error.type=EACCES port=4000 client.process=client server.address=127.0.0.66"},
 		},
 		{
-			since: "5.11", need: "MPTCP (Debian builds 5.10 without CONFIG_MPTCP)",
-			name: "mptcp", does: "an MPTCP client and listener: one connection, not one for each subflow",
+			needs: map[Form]need{Auto: {"5.11", "MPTCP (Debian builds 5.10 without CONFIG_MPTCP)"}},
+			name:  "mptcp", does: "an MPTCP client and listener: one connection, not one for each subflow",
 			play: func(s *stage) {
 				server, client, _ := s.pair("mptcp4", "127.0.0.1:0")
 				client.do("close c")

@@ -31,11 +31,14 @@ type scene struct {
 	want  []string // a row for each record, in the order of their time
 	// folded rows are counted: those of many that happen at once are alike, and in no order.
 	folded bool
-	// since is the first kernel that has what the scene needs, and need what that is; both empty: every one.
-	since, need string
+	// needs is what a kernel must have for the scene, by form; Auto is every form.
+	needs map[Form]need
 	// differs says, for a form that cannot see all of it, what is recorded instead, and why.
 	differs map[Form]difference
 }
+
+// need is the first kernel that has something.
+type need struct{ since, what string }
 
 type difference struct {
 	want []string
@@ -67,8 +70,10 @@ func TestKernelScenes(t *testing.T) {
 }
 
 func (sc *scene) run(t *testing.T, form Form, shared *trace) {
-	if sc.since != "" {
-		needKernel(t, sc.since, sc.need)
+	for _, f := range []Form{Auto, form} {
+		if n, ok := sc.needs[f]; ok {
+			needKernel(t, n.since, n.what)
+		}
 	}
 	s := newStage(t, shared.t)
 	s.shared = shared

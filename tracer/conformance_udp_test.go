@@ -8,6 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// connectedUDP: no system call's tracepoint knows which socket sends.
+var connectedUDP = need{"6.3", "sock_send_length, which tells of datagrams of connected sockets"}
+
 func udpScenes() []scene {
 	return []scene{
 		{
@@ -35,7 +38,8 @@ func udpScenes() []scene {
 			},
 		},
 		{
-			name: "udp_connected", does: "both sockets are connected; connect() itself sends nothing", show: []string{"client.port"},
+			needs: map[Form]need{Tracepoint: connectedUDP},
+			name:  "udp_connected", does: "both sockets are connected; connect() itself sends nothing", show: []string{"client.port"},
 			play: func(s *stage) {
 				server, client := s.actor("server"), s.actor("client")
 				at := server.bind("u", "udp4", "127.0.0.1:0", "P")
@@ -104,8 +108,8 @@ func udpScenes() []scene {
 			},
 		},
 		{
-			since: "5.14", need: "inet_sk_error_report, which tells of refused datagrams",
-			name: "udp_refused", does: "a connected socket's datagram meets a dead port", show: []string{"client.port"},
+			needs: map[Form]need{Auto: {"5.14", "inet_sk_error_report, which tells of refused datagrams"}, Tracepoint: connectedUDP},
+			name:  "udp_refused", does: "a connected socket's datagram meets a dead port", show: []string{"client.port"},
 			play: func(s *stage) {
 				server, client := s.actor("server"), s.actor("client")
 				at := server.bind("u", "udp4", "127.0.0.1:0", "P")

@@ -7,8 +7,8 @@ import "golang.org/x/sys/unix"
 func uringScenes() []scene {
 	return []scene{
 		{
-			since: "6.11", need: "IORING_OP_BIND and IORING_OP_LISTEN",
-			name: "uring", does: "io_uring binds, listens, connects and accepts, without the system calls", show: []string{"requested.address", "requested.port"},
+			needs: map[Form]need{Auto: {"6.11", "IORING_OP_BIND and IORING_OP_LISTEN"}},
+			name:  "uring", does: "io_uring binds, listens, connects and accepts, without the system calls", show: []string{"requested.address", "requested.port"},
 			play: func(s *stage) {
 				server, client := s.actor("server"), s.actor("client")
 				server.do("socket l tcp4")
@@ -60,8 +60,8 @@ func uringScenes() []scene {
 			},
 		},
 		{
-			since: "6.11", need: "IORING_OP_BIND and IORING_OP_LISTEN",
-			name: "uring_in_use", does: "io_uring asks for a port that is held", show: holderShow,
+			needs: map[Form]need{Auto: {"6.11", "IORING_OP_BIND and IORING_OP_LISTEN"}},
+			name:  "uring_in_use", does: "io_uring asks for a port that is held", show: holderShow,
 			play: func(s *stage) {
 				at := s.actor("server").listen("l", "tcp4", "127.0.0.1:0", "P")
 				other := s.actor("other")
