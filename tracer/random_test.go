@@ -183,8 +183,7 @@ func (w *world) check(all []record, lost uint64) {
 }
 
 // differing bounds the records that are wrong for reasons which nobody has found yet: one, and one more in so
-// many. Seed 1795591348512743348 with 2,000 operations has one each time: a close that comes before the
-// world's, and is a reset, of a connection whose client has exited.
+// many. It is to be nought.
 const differing = 5000
 
 // knownDefects are what is wrong where the kernel runs no BPF program in the context of some process (see

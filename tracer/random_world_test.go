@@ -519,6 +519,13 @@ func (w *world) target(k *rsock) netip.AddrPort {
 	return netip.AddrPortFrom(a, dst.Port())
 }
 
+// remains says whether there is a connection between two ports, if only one end of it.
+func (w *world) remains(client, server uint16) bool {
+	return slices.ContainsFunc(w.conns, func(c *rconn) bool {
+		return c.ends[clientSide].Port() == client && c.ends[serverSide].Port() == server
+	})
+}
+
 func (w *world) connect(p *proc) {
 	name, k := "", (*rsock)(nil)
 	if w.rng.IntN(6) == 0 { // from a bound socket
@@ -530,6 +537,9 @@ func (w *world) connect(p *proc) {
 	dst := w.target(k)
 	if k.local.IsValid() && k.local.Port() == dst.Port() {
 		return // a self-connect has a scene of its own
+	}
+	if k.local.IsValid() && w.remains(k.local.Port(), dst.Port()) {
+		return // its SYN would make the kernel reset the old connection's server
 	}
 	l := w.reaches(dst)
 	if l != nil && len(l.queue) >= maxQueue {
