@@ -147,7 +147,9 @@ func (t *Table) track(c *conn) {
 		key.port = c.ev.ClientPort
 		t.portOf(key).conns.add(&c.clientLink)
 	}
-	c.clientSocket = t.socks[c.ev.ClientSock]
+	if c.ev.ClientSock != 0 {
+		c.clientSocket = t.socks[c.ev.ClientSock]
+	}
 	if c.ev.Proto == TCP && c.clientSocket != nil {
 		c.clientSocket.dialled = c
 	}
