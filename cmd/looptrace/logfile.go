@@ -93,10 +93,10 @@ func (l *logFile) Flush() error {
 }
 
 // Lost is how many records the file lacks.
-func (l *logFile) Lost() uint64 { return l.queue.losses() }
+func (l *logFile) Lost() uint64 { return l.queue.losses.Total() }
 
 // TakeLost gives what was lost since the last call, and since when.
-func (l *logFile) TakeLost() (uint64, time.Time) { return l.queue.newLosses() }
+func (l *logFile) TakeLost() (uint64, time.Time) { return l.queue.losses.Take() }
 
 // Reopen goes on in a new file under the old name, where someone moved the old one away.
 func (l *logFile) Reopen() error { return l.file.reopen() }

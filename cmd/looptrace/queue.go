@@ -6,7 +6,8 @@ import (
 	"bytes"
 	"io"
 	"sync"
-	"time"
+
+	"github.com/looptrace/looptrace/output"
 )
 
 // queueSize bounds what waits for the disk: some 20,000 records. With less, a disk that takes a
@@ -20,12 +21,11 @@ type queue struct {
 	filled sync.Cond // pending, closed
 	ended  chan struct{}
 
-	pending   []byte
-	closed    bool
-	err       error // the first; nothing is written after it
-	lost      uint64
-	told      uint64 // of lost, by newLosses
-	lostSince time.Time
+	pending []byte
+	closed  bool
+	err     error // the first; nothing is written after it
+
+	losses output.Losses
 }
 
 func newQueue(to io.Writer) *queue {
@@ -43,10 +43,7 @@ func (q *queue) put(batch []byte) error {
 	case q.err != nil:
 		return q.err
 	case len(q.pending)+len(batch) > queueSize:
-		if q.lost == q.told {
-			q.lostSince = time.Now()
-		}
-		q.lost += uint64(bytes.Count(batch, []byte{'\n'}))
+		q.losses.Add(uint64(bytes.Count(batch, []byte{'\n'})))
 	default:
 		q.pending = append(q.pending, batch...)
 		q.filled.Signal()
@@ -76,21 +73,6 @@ func (q *queue) drain() {
 		}
 		spare = batch
 	}
-}
-
-func (q *queue) losses() uint64 {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.lost
-}
-
-// newLosses gives those since its last call, and when they began.
-func (q *queue) newLosses() (uint64, time.Time) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	n := q.lost - q.told
-	q.told = q.lost
-	return n, q.lostSince
 }
 
 // close writes the rest and returns the first error.

@@ -15,6 +15,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/looptrace/looptrace/output"
+	"github.com/looptrace/looptrace/output/history"
 	"github.com/looptrace/looptrace/output/otlp"
 	"github.com/looptrace/looptrace/tracer"
 )
@@ -119,7 +120,7 @@ func newSession(o *options, sinks ...tracer.Sink) (_ *session, err error) {
 		if err != nil {
 			return nil, err
 		}
-		s.sides = append(s.sides, side{"store", keeper})
+		s.sides = append(s.sides, side{history.Place, keeper})
 	}
 	for _, side := range s.sides {
 		sinks = append(sinks, side)

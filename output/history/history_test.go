@@ -154,6 +154,16 @@ func TestQueries(t *testing.T) {
 	expect(t, "events", found(t, path, Query{Events: []string{"bind"}, Ports: []uint16{40000}}), "bind 3")
 	expect(t, "news", found(t, path, Query{After: 4}), "bind 6", "connect 5")
 	expect(t, "nothing", found(t, path, Query{Ports: []uint16{9}}))
+	expect(t, "the newest", found(t, path, Query{Ports: []uint16{80}, Newest: 2}), "connect 2", "connect 5")
+	expect(t, "the newest of all", found(t, path, Query{Newest: 1}), "connect 5")
+	r, err := Read(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if n, err := r.Count(t.Context(), Query{Ports: []uint16{80}, Newest: 1}); n != 3 || err != nil {
+		t.Errorf("count %d, %v", n, err)
+	}
 	info, err := os.Stat(path)
 	if err != nil || info.Mode() != fileMode {
 		t.Errorf("mode %v, error %v", info.Mode(), err)
@@ -287,12 +297,20 @@ func TestFull(t *testing.T) {
 	if n, since := w.TakeLost(); n != 1 || time.Since(since) > time.Minute {
 		t.Errorf("lost %d since %v", n, since)
 	}
+	// Nothing more is lost by saying so, however long the disk is full.
+	for range 3 {
+		write(t, w, &flow.Record{Event: "lost", Time: noon, Lost: &flow.LostRecord{Count: 1, Where: Place, Since: noon}})
+		time.Sleep(commitEvery)
+	}
+	if w.Lost() != 1 {
+		t.Errorf("%d lost, want 1", w.Lost())
+	}
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
 	}
 	write(t, w, bind(2, 80, noon))
-	await(t, "the record", func() bool { return len(found(t, path, Query{})) == 1 })
-	expect(t, "afterwards", found(t, path, Query{}), "bind 2")
+	await(t, "the record", func() bool { return len(found(t, path, Query{})) == 2 })
+	expect(t, "afterwards", found(t, path, Query{}), "bind 2", "lost 0")
 	mu.Lock()
 	defer mu.Unlock()
 	if len(said) != 2 || !strings.Contains(said[0], "full") || !strings.Contains(said[1], "again") {
@@ -412,6 +430,39 @@ func TestReadsWithoutRoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	reads("afterwards")
+}
+
+// TestMigrates: a store that the first version wrote is read after a writer of this one has had it.
+func TestMigrates(t *testing.T) {
+	old, err := os.ReadFile("testdata/v1.db")
+	path := filepath.Join(t.TempDir(), "history.db")
+	if err := errors.Join(err, os.WriteFile(path, old, fileMode)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Read(path); err == nil || !strings.Contains(err.Error(), "version 1") {
+		t.Errorf("read before: %v", err)
+	}
+	w := writer(t, Config{Path: path, MaxAge: time.Since(noon) + 24*time.Hour})
+	write(t, w, bind(3, 80, noon.Add(2*time.Hour)))
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, "port 80", found(t, path, Query{Ports: []uint16{80}}), "bind 1", "connect 2", "bind 3")
+	r, err := Read(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	runs := 0
+	for _, err := range r.Runs(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		runs++
+	}
+	if runs != 2 {
+		t.Errorf("%d records of runs, want 2", runs)
+	}
 }
 
 func TestReadsNoOther(t *testing.T) {

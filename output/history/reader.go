@@ -62,6 +62,7 @@ type Query struct {
 	Events   []string
 	From, To time.Time // both included; zero: no bound
 	After    int64     // only rows with a larger number, as Lines gives them
+	Newest   int       // only so many, the last; 0: all
 }
 
 // Line is a stored record: looptrace -o json's line, and the number that it was written under.
@@ -73,6 +74,25 @@ type Line struct {
 // Lines gives the records in the order of their time.
 func (r *Reader) Lines(ctx context.Context, q Query) iter.Seq2[Line, error] {
 	text, args := q.sql()
+	return r.lines(ctx, text, args...)
+}
+
+// Runs gives the start and stop records: when somebody watched.
+func (r *Reader) Runs(ctx context.Context) iter.Seq2[Line, error] {
+	return r.lines(ctx, "SELECT id, line FROM records WHERE event IN ('start', 'stop') ORDER BY time, id")
+}
+
+// Count is how many records a query finds, whatever Newest says.
+func (r *Reader) Count(ctx context.Context, q Query) (n uint64, err error) {
+	q.Newest = 0
+	text, args := q.sql()
+	if err := r.db.QueryRowContext(ctx, "SELECT count(*) FROM ("+text+")", args...).Scan(&n); err != nil {
+		return 0, fmt.Errorf("read store: %w", err)
+	}
+	return n, nil
+}
+
+func (r *Reader) lines(ctx context.Context, text string, args ...any) iter.Seq2[Line, error] {
 	return func(yield func(Line, error) bool) {
 		rows, err := r.db.QueryContext(ctx, text, args...)
 		if err != nil {
@@ -139,7 +159,11 @@ func (q *Query) sql() (string, []any) {
 	for _, p := range q.Ports {
 		parts = append(parts, one("r.port = ?", p), one("r.client_port = ? AND r.port IS NOT r.client_port", p))
 	}
-	return prefix + "SELECT DISTINCT id, line FROM (" + strings.Join(parts, " UNION ALL ") + ") ORDER BY time, id", args
+	found := prefix + "SELECT DISTINCT id, line, time FROM (" + strings.Join(parts, " UNION ALL ") + ")"
+	if q.Newest > 0 {
+		return "SELECT id, line FROM (" + found + " ORDER BY time DESC, id DESC LIMIT ?) ORDER BY time, id", append(args, q.Newest)
+	}
+	return "SELECT id, line FROM (" + found + ") ORDER BY time, id", args
 }
 
 // Status is what a store holds.

@@ -29,7 +29,7 @@ const (
 	fileMode = 0o640
 	group    = "looptrace"
 	// schemaVersion counts changes of the tables; migrations has the way from each to the next.
-	schemaVersion = 1
+	schemaVersion = 2
 )
 
 const hour = int64(time.Hour)
@@ -51,6 +51,8 @@ CREATE TABLE records (
 CREATE INDEX by_port ON records (hour, port);
 CREATE INDEX by_client_port ON records (hour, client_port) WHERE client_port IS NOT NULL;
 CREATE TABLE totals (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+`, `
+CREATE INDEX by_run ON records (time) WHERE event IN ('start', 'stop');
 `}
 
 // BusyError says that another process writes to the store.

@@ -25,6 +25,9 @@ const (
 	tidyEvery = 10 * time.Second
 )
 
+// Place is where the losses of a store are, as `lost` records have it.
+const Place = "store"
+
 // Config says where a Writer keeps records, and how many.
 type Config struct {
 	Path   string
@@ -37,24 +40,22 @@ type Config struct {
 // wait for the disk: what does not fit the queue, or cannot be written, is counted. Other methods are safe
 // for concurrent use.
 type Writer struct {
-	cfg    Config
-	lock   *os.File
-	fold   fold
-	json   *output.JSON
-	line   bytes.Buffer
-	batch  []row
-	stop   chan struct{}
-	ended  chan struct{}
-	closed sync.Once
-	err    error // of Close
+	cfg     Config
+	lock    *os.File
+	fold    fold
+	encoder *encoder
+	batch   []row
+	stop    chan struct{}
+	ended   chan struct{}
+	closed  sync.Once
+	err     error // of Close
 
 	mu     sync.Mutex
 	queued []row
 	bytes  int
 	done   bool
-	lost   uint64
-	told   uint64
-	since  time.Time
+
+	losses output.Losses
 }
 
 // row is one record on its way to the store.
@@ -88,7 +89,7 @@ func Open(cfg Config) (*Writer, error) {
 	}
 	w := &Writer{cfg: cfg, lock: held, stop: make(chan struct{}), ended: make(chan struct{})}
 	w.fold.init()
-	w.json = output.NewJSON(&w.line)
+	w.encoder = newEncoder()
 	go w.run(&disk{path: cfg.Path, db: db, inode: inodeAt(cfg.Path)}) // until Close
 	return w, nil
 }
@@ -101,8 +102,12 @@ func inodeAt(path string) uint64 {
 	return inodeOf(info)
 }
 
-// Write takes a record, or folds it. It keeps nothing of it.
+// Write takes a record, or folds it. It keeps nothing of it. What the store lost it says there itself, once it
+// can be written: a record that says so before would be lost too, and that again.
 func (w *Writer) Write(r *flow.Record) error {
+	if r.Lost != nil && r.Lost.Where == Place {
+		return nil
+	}
 	if w.fold.takes(r) {
 		return nil
 	}
@@ -110,22 +115,38 @@ func (w *Writer) Write(r *flow.Record) error {
 }
 
 func (w *Writer) keep(r *flow.Record) error {
-	if err := w.json.Write(r); err != nil {
-		return err
+	b, err := w.encoder.row(r)
+	if err == nil {
+		w.batch = append(w.batch, b)
 	}
-	if err := w.json.Flush(); err != nil {
-		return err
+	return err
+}
+
+// encoder makes rows of records. It is for one goroutine.
+type encoder struct {
+	json *output.JSON
+	line bytes.Buffer
+}
+
+func newEncoder() *encoder {
+	e := &encoder{}
+	e.json = output.NewJSON(&e.line)
+	return e
+}
+
+func (e *encoder) row(r *flow.Record) (row, error) {
+	if err := errors.Join(e.json.Write(r), e.json.Flush()); err != nil {
+		return row{}, err
 	}
-	b := row{time: r.Time.UnixNano(), event: r.Event, line: string(bytes.TrimSuffix(w.line.Bytes(), []byte{'\n'}))}
-	w.line.Reset()
+	b := row{time: r.Time.UnixNano(), event: r.Event, line: string(bytes.TrimSuffix(e.line.Bytes(), []byte{'\n'}))}
+	e.line.Reset()
 	if r.HasPort {
 		b.port = sql.NullInt32{Int32: int32(r.Port), Valid: true}
 	}
 	if r.Conn != nil && r.Conn.Client.HasPort {
 		b.clientPort = sql.NullInt32{Int32: int32(r.Conn.Client.Port), Valid: true}
 	}
-	w.batch = append(w.batch, b)
-	return nil
+	return b, nil
 }
 
 // Flush queues what was written since.
@@ -139,7 +160,7 @@ func (w *Writer) Flush() error {
 	defer w.mu.Unlock()
 	for _, b := range w.batch {
 		if w.bytes+len(b.line) > maxQueued || w.done {
-			w.lose(1)
+			w.losses.Add(1)
 			continue
 		}
 		w.bytes += len(b.line)
@@ -149,29 +170,11 @@ func (w *Writer) Flush() error {
 	return nil
 }
 
-// lose counts, under the lock.
-func (w *Writer) lose(n int) {
-	if w.lost == w.told {
-		w.since = time.Now()
-	}
-	w.lost += uint64(n)
-}
-
 // Lost is how many records the store lacks.
-func (w *Writer) Lost() uint64 {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.lost
-}
+func (w *Writer) Lost() uint64 { return w.losses.Total() }
 
 // TakeLost gives what was lost since its last call, and since when.
-func (w *Writer) TakeLost() (uint64, time.Time) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	n := w.lost - w.told
-	w.told = w.lost
-	return n, w.since
-}
+func (w *Writer) TakeLost() (uint64, time.Time) { return w.losses.Take() }
 
 // Close writes what is queued and gives the store back. Later calls return what the first did.
 func (w *Writer) Close() error {
@@ -198,19 +201,22 @@ func (w *Writer) run(d *disk) {
 	defer tick.Stop()
 	tidied := time.Time{}
 	failing := false
+	confessions := confessions{encoder: newEncoder()}
 	for {
 		rows, done := w.take()
-		if err := d.write(rows); err != nil {
-			w.mu.Lock()
-			w.lose(len(rows))
-			w.mu.Unlock()
+		told, n := confessions.of(&w.losses)
+		if err := d.write(append(rows, told...)); err != nil {
+			w.losses.Add(uint64(len(rows)))
 			if !failing {
 				w.say("the store cannot be written, records are counted and not kept: " + err.Error())
 			}
 			failing = true
-		} else if failing && len(rows) > 0 {
-			w.say("the store is written again")
-			failing = false
+		} else {
+			confessions.done += n
+			if failing && len(rows)+len(told) > 0 {
+				w.say("the store is written again")
+				failing = false
+			}
 		}
 		if time.Since(tidied) > tidyEvery && !done {
 			tidied = time.Now()
@@ -226,6 +232,27 @@ func (w *Writer) run(d *disk) {
 		case <-w.stop:
 		}
 	}
+}
+
+// confessions are the records in the store of what it lacks.
+type confessions struct {
+	encoder *encoder
+	done    uint64 // losses that it tells of already
+	since   time.Time
+}
+
+// of gives the row that tells of the losses since, if there were any, and how many they are.
+func (c *confessions) of(l *output.Losses) (rows []row, n uint64) {
+	if n = l.Total() - c.done; n == 0 {
+		c.since = time.Now()
+		return nil, 0
+	}
+	r := &flow.Record{Event: "lost", Time: time.Now(), Level: flow.Warn, Lost: &flow.LostRecord{Count: n, Where: Place, Since: c.since}}
+	told, err := c.encoder.row(r)
+	if err != nil {
+		return nil, 0 // nothing fails to be written to memory
+	}
+	return []row{told}, n
 }
 
 func (w *Writer) say(text string) {

@@ -95,7 +95,7 @@ func (s *Sink) confess() error {
 }
 
 // Lost is how many records were not delivered, and will not be.
-func (s *Sink) Lost() uint64 { return s.queue.losses() }
+func (s *Sink) Lost() uint64 { return s.queue.losses.Total() }
 
 // TakeLost gives what was lost since its last call, and since when; at most once a second.
 func (s *Sink) TakeLost() (uint64, time.Time) {
@@ -104,7 +104,7 @@ func (s *Sink) TakeLost() (uint64, time.Time) {
 	if time.Since(s.toldAt) < tellEvery {
 		return 0, time.Time{}
 	}
-	n, since := s.queue.newLosses()
+	n, since := s.queue.losses.Take()
 	if n > 0 {
 		s.toldAt = time.Now()
 	}

@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"sync"
 	"time"
+
+	"github.com/looptrace/looptrace/output"
 )
 
 // maxQueueBytes bounds what waits beside the number of records: they are 1 kB mostly and 16 KiB at most.
@@ -22,10 +24,8 @@ type queue struct {
 	closed  bool
 	filled  chan struct{} // one token: something changed
 
-	lost      uint64
-	told      uint64 // of lost, by newLosses
-	lostSince time.Time
-	confessed uint64 // of lost, by gap
+	losses    output.Losses
+	confessed uint64 // of the losses, by gap
 	gapSince  time.Time
 }
 
@@ -74,23 +74,20 @@ func (q *queue) add(lines []byte, n int) {
 func (q *queue) gap() (uint64, time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	n := q.lost - q.confessed
+	n := q.losses.Total() - q.confessed
 	if n == 0 || q.records > q.maxRecords/2 {
 		return 0, time.Time{}
 	}
-	q.confessed = q.lost
+	q.confessed += n
 	return n, q.gapSince
 }
 
 // lose counts; the caller holds mu.
 func (q *queue) lose(n uint64) {
-	if q.lost == q.told {
-		q.lostSince = time.Now()
-	}
-	if q.lost == q.confessed {
+	if q.losses.Total() == q.confessed {
 		q.gapSince = time.Now()
 	}
-	q.lost += n
+	q.losses.Add(n)
 }
 
 func (q *queue) signal() {
@@ -143,21 +140,6 @@ func (q *queue) abandon() {
 		q.lose(uint64(q.records))
 	}
 	q.chunks, q.records, q.bytes = nil, 0, 0
-}
-
-func (q *queue) losses() uint64 {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.lost
-}
-
-// newLosses gives those since its last call, and when they began.
-func (q *queue) newLosses() (uint64, time.Time) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	n := q.lost - q.told
-	q.told = q.lost
-	return n, q.lostSince
 }
 
 func (q *queue) close() {

@@ -104,9 +104,9 @@ func (s *sender) run(ctx context.Context) {
 		s.sent.Add(uint64(len(lines) - unread - lost))
 		s.queue.done(lines, unread+lost)
 	}
-	before := s.queue.losses()
+	before := s.queue.losses.Total()
 	s.queue.abandon()
-	s.given = s.queue.losses() - before
+	s.given = s.queue.losses.Total() - before
 }
 
 // gather waits until there is a batch: that many, or some that waited long enough. It is false at the end.
@@ -217,7 +217,7 @@ func (s *sender) fine() {
 	}
 	s.state = taking
 	lost := "nothing was lost"
-	if n := s.queue.losses(); n > 0 {
+	if n := s.queue.losses.Total(); n > 0 {
 		lost = fmt.Sprintf("%d were lost so far", n)
 	}
 	s.say("the receiver takes records again, %s", lost)
