@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -74,17 +75,49 @@ func log(c *cli.Context) error {
 	case format == formatJSON:
 		w = &linePrinter{out: bufio.NewWriterSize(os.Stdout, 1<<18)}
 	}
+	everything := len(p.filtersGiven(filter.Targets)) == 0
 	chosen := func(r *flow.Record) bool {
-		if r.Sock == nil && r.Conn == nil { // start, stop, lost and what was counted together
-			return len(q.Ports) > 0 && len(p.filtersGiven(nil)) == 0 || len(p.filtersGiven(filter.Targets)) == 0
+		switch {
+		case r.Summary != nil:
+			return matchesCount(filter, r)
+		case r.Sock == nil && r.Conn == nil:
+			return everything // start, stop, lost
+		default:
+			return filter.Match(r)
 		}
-		return filter.Match(r)
 	}
 	err = printAll(ctx, store, q, chosen, w, p.has("follow"))
 	if errors.Is(err, syscall.EPIPE) || ctx.Err() != nil {
 		return nil
 	}
 	return err
+}
+
+// matchesCount holds a filter against connections that were counted together, as against one of their connects. No
+// more is known of them than their programs and the server's port: what asks for more lets none through.
+func matchesCount(f flow.Filter, r *flow.Record) bool {
+	if !f.UIDs.Empty() || !f.Containers.Empty() || !f.Netns.Empty() {
+		return false
+	}
+	atPort := func(t flow.Target) bool { return t.Port == r.Port }
+	if len(f.Targets) > 0 && !slices.ContainsFunc(f.Targets, atPort) {
+		return false
+	}
+	f.Targets = nil
+	one := *r
+	one.Event, one.Conn = "connect", &flow.ConnRecord{Client: endOfCount(r.Summary.Client), Server: endOfCount(r.Summary.Server)}
+	one.Conn.Server.Port = r.Port
+	return f.Match(&one)
+}
+
+func endOfCount(p flow.Program) (e flow.End) {
+	switch {
+	case p.P != nil:
+		e.Process.P = p.P
+	case p.Comm != "":
+		e.Process.P = &flow.Process{Comm: p.Comm}
+	}
+	return e
 }
 
 // printer takes the records that were found.

@@ -4,7 +4,6 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -19,7 +18,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/looptrace/looptrace/output"
-	"github.com/looptrace/looptrace/tracer"
 	"github.com/looptrace/looptrace/tracer/flow"
 )
 
@@ -54,12 +52,9 @@ func ls(c *cli.Context) error {
 	ctx, stop := interruptible(c.Context, true)
 	defer stop()
 	for {
-		found, err := present(ctx, filter)
+		found, err := present(ctx, filter, func(r *flow.Record) bool { return all || r.Event != "bind" || r.Proto != flow.TCP })
 		if err != nil || ctx.Err() != nil {
 			return err
-		}
-		if !all {
-			found = slices.DeleteFunc(found, func(r *flow.Record) bool { return r.Event == "bind" && r.Proto == flow.TCP })
 		}
 		slices.SortStableFunc(found, byPlace)
 		if watch && isTerminal(os.Stdout) {
@@ -85,43 +80,6 @@ func ls(c *cli.Context) error {
 		}
 	}
 }
-
-// present gives the records of the snapshot that a filter lets through.
-func present(ctx context.Context, filter flow.Filter) ([]*flow.Record, error) {
-	t, err := tracer.New(tracer.Config{Snapshot: true, Version: version, Filter: filter})
-	if err != nil {
-		return nil, err
-	}
-	defer t.Close()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() { // ends with the snapshot, or with ctx
-		select {
-		case <-t.Ready():
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	var k snapshotKeeper
-	if err := t.Run(ctx, &k); err != nil {
-		return nil, err
-	}
-	return k.records, nil
-}
-
-// snapshotKeeper keeps what was there before tracing began.
-type snapshotKeeper struct{ records []*flow.Record }
-
-// Write keeps a copy.
-func (k *snapshotKeeper) Write(r *flow.Record) error {
-	if r.Preexisting && (r.Event == "bind" || r.Event == "listen" || r.Event == "connect") {
-		k.records = append(k.records, r.Clone())
-	}
-	return nil
-}
-
-// Flush has nothing to do.
-func (*snapshotKeeper) Flush() error { return nil }
 
 // byPlace orders listeners and what is bound before connections, and each by port and address.
 func byPlace(a, b *flow.Record) int {
@@ -230,15 +188,15 @@ func count(n int) string {
 	return strconv.Itoa(n)
 }
 
-// waitsOf gives the TIME_WAITs of this network namespace on the ports that a filter names; of all where it
-// names none.
+// waitsOf gives the TIME_WAITs of this network namespace that a filter lets through. Nobody holds them: one on
+// processes lets none through.
 func waitsOf(f flow.Filter) []flow.Holder {
-	var list []flow.Holder
-	for _, h := range waitingNow(0) {
-		if len(f.Targets) == 0 || slices.ContainsFunc(f.Targets, func(t flow.Target) bool { return t.Port == h.Port }) {
-			list = append(list, h)
-		}
-	}
+	netns := hostNow(0).Netns
+	list := slices.DeleteFunc(waitingNow(0), func(h flow.Holder) bool {
+		return !f.Match(&flow.Record{Proto: flow.TCP, Netns: netns, Conn: &flow.ConnRecord{
+			Client: flow.End{Address: h.Address, Port: h.Port}, Server: flow.End{Address: h.Peer.Addr(), Port: h.Peer.Port()},
+		}})
+	})
 	slices.SortFunc(list, func(a, b flow.Holder) int {
 		return cmp.Or(cmp.Compare(a.Port, b.Port), strings.Compare(a.Peer.String(), b.Peer.String()))
 	})

@@ -24,6 +24,18 @@ func manCommand() *cli.Command {
 	}
 }
 
+// manOwn says, of the commands that have flags of their own, which of the stream's they take too.
+var manOwn = map[string]struct {
+	shared string
+	in     scope
+}{
+	"run":     {"the flags above", inRun},
+	"explain": {"**--output**", inExplain},
+	"ls":      {"**--output** and the filters of above but **--event** and **--failed**", inLs},
+	"record":  {"the filters, **--log-file**, **--otlp**, **--cmdline**, **--duration**, **--strict** and **--hooks** of above", inRecord},
+	"log":     {"**--output** and the filters of above", inLog},
+}
+
 // manMarkdown is the man page as go-md2man wants it.
 func manMarkdown(app *cli.App) string {
 	var b strings.Builder
@@ -37,22 +49,9 @@ func manMarkdown(app *cli.App) string {
 		if c.Description != "" {
 			fmt.Fprintf(&b, "%s\n\n", c.Description)
 		}
-		switch c.Name {
-		case "run":
-			fmt.Fprintf(&b, "It takes the flags above, and\n\n")
-			manFlags(&b, inRun)
-		case "explain":
-			fmt.Fprintf(&b, "It takes **--output**, and\n\n")
-			manFlags(&b, inExplain)
-		case "ls":
-			fmt.Fprintf(&b, "It takes **--output** and the filters of above but **--event** and **--failed**, and\n\n")
-			manFlags(&b, inLs)
-		case "record":
-			fmt.Fprintf(&b, "It takes the filters, **--log-file**, **--otlp**, **--cmdline**, **--duration**, **--strict** and **--hooks** of above, and\n\n")
-			manFlags(&b, inRecord)
-		case "log":
-			fmt.Fprintf(&b, "It takes **--output** and the filters of above, and\n\n")
-			manFlags(&b, inLog)
+		if own, ok := manOwn[c.Name]; ok {
+			fmt.Fprintf(&b, "It takes %s, and\n\n", own.shared)
+			manFlags(&b, own.in)
 		}
 	}
 	b.WriteString(manTail)

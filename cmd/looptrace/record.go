@@ -42,6 +42,9 @@ func record(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if o.otlp, err = readOTLP(g.text("otlp")); err != nil {
+		return err
+	}
 	p := parser{given: g}
 	o.store = &history.Config{
 		Path: p.storePath(), MaxAge: p.time("max-age"), MaxMB: int(min(p.positive("max-size"), 1<<30)),

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"iter"
 	"slices"
 	"time"
 
@@ -23,16 +24,15 @@ func (p *parser) storePath() string {
 	return defaultStore
 }
 
-// lookLive reads what is there now.
-func lookLive(ctx context.Context, q *flow.Inquiry) error {
-	t, err := tracer.New(tracer.Config{Snapshot: true, Version: version})
+// present gives the records of the snapshot that a filter lets through and keep wants.
+func present(ctx context.Context, filter flow.Filter, keep func(*flow.Record) bool) ([]*flow.Record, error) {
+	t, err := tracer.New(tracer.Config{Snapshot: true, Version: version, Filter: filter})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer t.Close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	k := &keeper{ports: q.Targets}
 	go func() { // ends with the snapshot, or with ctx
 		select {
 		case <-t.Ready():
@@ -40,22 +40,22 @@ func lookLive(ctx context.Context, q *flow.Inquiry) error {
 		case <-ctx.Done():
 		}
 	}()
-	if err := t.Run(ctx, k); err != nil {
-		return err
+	k := keeper{keep: keep}
+	if err := t.Run(ctx, &k); err != nil {
+		return nil, err
 	}
-	q.Looked, q.Live, q.Now = true, k.records, time.Now()
-	return nil
+	return k.records, nil
 }
 
-// keeper keeps what there was of some ports before tracing began.
+// keeper keeps what there was before tracing began.
 type keeper struct {
-	ports   []flow.Target
+	keep    func(*flow.Record) bool
 	records []*flow.Record
 }
 
 // Write keeps a copy.
 func (k *keeper) Write(r *flow.Record) error {
-	if r.Preexisting && k.concerns(r) && r.Event != "release" && r.Event != "close" {
+	if r.Preexisting && r.Event != "release" && r.Event != "close" && k.keep(r) {
 		k.records = append(k.records, r.Clone())
 	}
 	return nil
@@ -64,10 +64,17 @@ func (k *keeper) Write(r *flow.Record) error {
 // Flush has nothing to do.
 func (*keeper) Flush() error { return nil }
 
-func (k *keeper) concerns(r *flow.Record) bool {
-	return slices.ContainsFunc(k.ports, func(t flow.Target) bool {
-		return r.Port == t.Port || r.Conn != nil && r.Conn.Client.Port == t.Port
+// lookLive reads what there is now of the ports.
+func lookLive(ctx context.Context, q *flow.Inquiry) (err error) {
+	q.Live, err = present(ctx, flow.Filter{}, func(r *flow.Record) bool {
+		return slices.ContainsFunc(q.Targets, func(t flow.Target) bool {
+			return r.Port == t.Port || r.Conn != nil && r.Conn.Client.Port == t.Port
+		})
 	})
+	if err == nil {
+		q.Looked, q.Now = true, time.Now()
+	}
+	return err
 }
 
 // maxRecalled bounds what an answer looks at: a page says no more, and the newest say it best.
@@ -89,28 +96,23 @@ func recall(ctx context.Context, q *flow.Inquiry, path string) error {
 			ports = append(ports, t.Port)
 		}
 	}
-	var lines []string
-	for l, err := range store.Lines(ctx, history.Query{Ports: ports}) {
-		if err != nil {
-			return err
-		}
-		lines = append(lines, l.Text)
+	about := history.Query{Ports: ports, Newest: maxRecalled}
+	n, err := store.Count(ctx, about)
+	if err != nil {
+		return err
 	}
-	if over := len(lines) - maxRecalled; over > 0 {
-		lines, q.LeftOut = lines[over:], uint64(over)
-	}
-	for l, err := range store.Lines(ctx, history.Query{Events: []string{"start", "stop"}}) {
-		if err != nil {
-			return err
+	q.LeftOut = n - min(n, maxRecalled)
+	for _, found := range []iter.Seq2[history.Line, error]{store.Lines(ctx, about), store.Runs(ctx)} {
+		for l, err := range found {
+			if err != nil {
+				return err
+			}
+			r, err := output.Parse([]byte(l.Text))
+			if err != nil {
+				return err
+			}
+			q.Past = append(q.Past, r)
 		}
-		lines = append(lines, l.Text)
-	}
-	for _, text := range lines {
-		r, err := output.Parse([]byte(text))
-		if err != nil {
-			return err
-		}
-		q.Past = append(q.Past, r)
 	}
 	return nil
 }
