@@ -62,14 +62,10 @@ func (d *disk) close() {
 // tidyRows bounds what one statement deletes: a batch waits for it.
 const tidyRows = 20000
 
-// tidy forgets what is too old, and the oldest where the store is too large; its pages are used again. It also
-// notes what this writer has lost, for --status.
-func (d *disk) tidy(oldest time.Time, maxSize int64, lost uint64) error {
+// tidy forgets what is too old, and the oldest where the store is too large; its pages are used again.
+func (d *disk) tidy(oldest time.Time, maxSize int64) error {
 	if d.db == nil {
 		return nil
-	}
-	if _, err := d.db.Exec("INSERT INTO totals VALUES ('lost', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", int64(lost)); err != nil {
-		return err
 	}
 	// In the order of ids, which is that of writing: a clock that was stepped back does not hide the oldest.
 	if _, err := d.db.Exec("DELETE FROM records WHERE id IN (SELECT id FROM records WHERE hour < ? LIMIT ?)", hourOf(oldest.UnixNano()), tidyRows); err != nil {

@@ -248,7 +248,7 @@ func TestTidy(t *testing.T) {
 	}
 	d := &disk{path: path, db: db, inode: inodeAt(path)}
 	defer d.close()
-	if err := d.tidy(noon.Add(-24*time.Hour), 1<<30, 0); err != nil {
+	if err := d.tidy(noon.Add(-24*time.Hour), 1<<30); err != nil {
 		t.Fatal(err)
 	}
 	if got := found(t, path, Query{}); len(got) != 29998 || got[0] != "bind 2" {
@@ -258,7 +258,7 @@ func TestTidy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := d.tidy(noon.Add(-24*time.Hour), before/2, 0); err != nil {
+	if err := d.tidy(noon.Add(-24*time.Hour), before/2); err != nil {
 		t.Fatal(err)
 	}
 	got := found(t, path, Query{})
@@ -311,6 +311,14 @@ func TestFull(t *testing.T) {
 	write(t, w, bind(2, 80, noon))
 	await(t, "the record", func() bool { return len(found(t, path, Query{})) == 2 })
 	expect(t, "afterwards", found(t, path, Query{}), "bind 2", "lost 0")
+	r, err := Read(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if s, err := r.Status(t.Context()); err != nil || s.Lost != 1 {
+		t.Errorf("status %+v, %v; want one lost", s, err)
+	}
 	mu.Lock()
 	defer mu.Unlock()
 	if len(said) != 2 || !strings.Contains(said[0], "full") || !strings.Contains(said[1], "again") {

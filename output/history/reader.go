@@ -172,7 +172,7 @@ type Status struct {
 	Rows        int64
 	Bytes       int64  // of pages in use
 	Folded      uint64 // connections and failures that were counted in place of being kept
-	Lost        uint64 // by the last writer
+	Lost        uint64 // events and records, as its lost records say
 }
 
 // Status looks at the whole store, which takes a moment for a large one.
@@ -181,7 +181,7 @@ func (r *Reader) Status(ctx context.Context) (s Status, err error) {
 	err = errors.Join(
 		r.db.QueryRowContext(ctx, "SELECT min(time), max(time), count(*) FROM records").Scan(&first, &last, &s.Rows),
 		r.db.QueryRowContext(ctx, "SELECT sum(json_extract(line, '$.count')) FROM records WHERE event = 'summary'").Scan(&folded),
-		noRow(r.db.QueryRowContext(ctx, "SELECT value FROM totals WHERE name = 'lost'").Scan(&lost)),
+		r.db.QueryRowContext(ctx, "SELECT sum(json_extract(line, '$.count')) FROM records WHERE event = 'lost'").Scan(&lost),
 	)
 	if err != nil {
 		return s, fmt.Errorf("read store: %w", err)
@@ -192,13 +192,6 @@ func (r *Reader) Status(ctx context.Context) (s Status, err error) {
 	s.Folded, s.Lost = uint64(folded.Int64), uint64(lost.Int64)
 	s.Bytes, err = usedBytes(r.db)
 	return s, err
-}
-
-func noRow(err error) error {
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil
-	}
-	return err
 }
 
 // Remembers is since when the store has records.

@@ -53,6 +53,7 @@ CREATE INDEX by_client_port ON records (hour, client_port) WHERE client_port IS 
 CREATE TABLE totals (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 `, `
 CREATE INDEX by_run ON records (time) WHERE event IN ('start', 'stop');
+DROP TABLE totals; -- the lost records say it
 `}
 
 // BusyError says that another process writes to the store.

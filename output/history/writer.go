@@ -205,24 +205,24 @@ func (w *Writer) run(d *disk) {
 	for {
 		rows, done := w.take()
 		told, n := confessions.of(&w.losses)
-		if err := d.write(append(rows, told...)); err != nil {
+		err := d.write(append(rows, told...))
+		if err != nil {
 			w.losses.Add(uint64(len(rows)))
-			if !failing {
-				w.say("the store cannot be written, records are counted and not kept: " + err.Error())
-			}
-			failing = true
 		} else {
 			confessions.done += n
-			if failing && len(rows)+len(told) > 0 {
-				w.say("the store is written again")
-				failing = false
-			}
 		}
-		if time.Since(tidied) > tidyEvery && !done {
-			tidied = time.Now()
-			if err := d.tidy(tidied.Add(-w.cfg.MaxAge), int64(w.cfg.MaxMB)<<20, w.Lost()); err != nil && !failing {
-				w.say("the store cannot be tidied up: " + err.Error())
-			}
+		wrote := len(rows)+len(told) > 0
+		if err == nil && !done && time.Since(tidied) > tidyEvery {
+			tidied, wrote = time.Now(), true
+			err = d.tidy(tidied.Add(-w.cfg.MaxAge), int64(w.cfg.MaxMB)<<20)
+		}
+		switch {
+		case err != nil && !failing:
+			w.say("the store cannot be written, what it lacks is counted: " + err.Error())
+			failing = true
+		case err == nil && failing && wrote:
+			w.say("the store is written again")
+			failing = false
 		}
 		if done {
 			return
