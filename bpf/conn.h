@@ -100,10 +100,11 @@ static __always_inline void client_established(struct tcp_sock *tp, const struct
 		c.server = c.client;
 		c.accepted = 1;
 	}
+	c.told |= !summarize && !ours(&c) &&
+		  wanted(KIND_CONNECT, &t, false, c.client_verdict, c.server_verdict);
 	if (bpf_map_update_elem(&conn_by_tuple, &t, &c, BPF_ANY))
 		count_loss(LOST_CONNS);
-	if (summarize || ours(&c) ||
-	    !wanted(KIND_CONNECT, &t, false, c.client_verdict, c.server_verdict))
+	if (!c.told)
 		return;
 	ev = reserve(sizeof(*ev), KIND_CONNECT, now);
 	if (!ev)
@@ -169,6 +170,39 @@ static __always_inline enum end end_of(struct conn *c, u64 sk)
 	return END_NONE;
 }
 
+/* One end of a connection, then the other: in this order, unlike `tuple_of`. */
+static __always_inline void end_key(struct tuple *key, const u8 *addr, u16 port, const u8 *peer,
+				    u16 peer_port, u32 netns)
+{
+	__builtin_memset(key, 0, sizeof(*key));
+	__builtin_memcpy(&key->addr[0], addr, 16);
+	__builtin_memcpy(&key->addr[2], peer, 16);
+	key->port[0] = port;
+	key->port[1] = peer_port;
+	key->netns = netns;
+	key->proto = IPPROTO_TCP;
+}
+
+/* User space is not told that this connection ended: what its TIME_WAIT is of is kept here. */
+static __always_inline void note_remains(const struct conn *c, u32 netns, u64 now)
+{
+	struct remains left = { .since = now };
+	struct tuple key;
+
+	if (c->reset || !c->closer)
+		return;
+	if (c->closer == CLOSER_CLIENT) {
+		left.owner = c->client;
+		end_key(&key, c->client_addr, c->client_port, c->server_addr, c->server_port,
+			netns);
+	} else {
+		left.owner = c->server;
+		end_key(&key, c->server_addr, c->server_port, c->client_addr, c->client_port,
+			netns);
+	}
+	bpf_map_update_elem(&remains_by_end, &key, &left, BPF_ANY);
+}
+
 /* Both ends may come here at once: who deletes the entry counts the connection. */
 static __always_inline void tally_conn(struct tuple *t, struct conn *c, u64 now)
 {
@@ -202,11 +236,17 @@ static __always_inline void finish_if_over(struct tuple *t, struct conn *c, u64 
 		return;
 	if (c->server_sk && !(c->server_left && (c->accepted || c->server_gone)))
 		return;
-	if (ours(c) || !wanted(KIND_CLOSE, t, false, c->client_verdict, c->server_verdict)) {
+	/* Of what user space knows to have begun it learns the end, if it is told of ends at all. */
+	bool owed = (c->told || c->preexisting) && !summarize && want_kinds & 1U << KIND_CLOSE;
+	bool asked = wanted(KIND_CLOSE, t, false, c->client_verdict, c->server_verdict);
+
+	if (ours(c) || !(asked || owed)) {
+		note_remains(c, t->netns, now);
 		bpf_map_delete_elem(&conn_by_tuple, t);
 		return;
 	}
 	if (summarize) {
+		note_remains(c, t->netns, now);
 		tally_conn(t, c, now);
 		return;
 	}
@@ -393,7 +433,7 @@ static __always_inline void conn_destroyed(struct tcp_sock *tp, const struct end
 	finish_if_over(&t, c, bpf_ktime_get_boot_ns());
 }
 
-static __always_inline void tell_accept(const struct conn *c, const struct tuple *t,
+static __always_inline void tell_accept(struct conn *c, const struct tuple *t,
 					const struct owner *o, u64 now)
 {
 	struct conn_event *ev;
@@ -401,6 +441,7 @@ static __always_inline void tell_accept(const struct conn *c, const struct tuple
 	if (summarize || ours(c) ||
 	    !wanted(KIND_ACCEPT, t, false, c->client_verdict, c->server_verdict))
 		return;
+	c->told = 1;
 	ev = reserve(sizeof(*ev), KIND_ACCEPT, now);
 	if (!ev)
 		return;

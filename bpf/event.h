@@ -145,6 +145,8 @@ struct held_row {
 	u64 expires; /* TIME_WAIT: when it ends, in jiffies */
 	u64 jiffies; /* now */
 	struct owner owner; /* tgid 0: no open file */
+	u64 since; /* a connection, or what is left of one: when it became that; 0: not known */
+	struct process_id known; /* whose end it is or was, by the calls; tgid 0: not known */
 	u8 local[16];
 	u8 remote[16];
 	u16 lport;
@@ -200,7 +202,7 @@ _Static_assert(sizeof(struct event_header) == 16, "wire");
 _Static_assert(sizeof(struct sock_event) == 128, "wire");
 _Static_assert(sizeof(struct conn_event) == 168, "wire");
 _Static_assert(sizeof(struct task_event) == 64, "wire");
-_Static_assert(sizeof(struct held_row) == 112, "wire");
+_Static_assert(sizeof(struct held_row) == 136, "wire");
 _Static_assert(sizeof(struct tally_key) == 40, "wire");
 _Static_assert(sizeof(struct tally) == 472, "wire");
 

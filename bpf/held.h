@@ -27,6 +27,39 @@ static __always_inline void ends_common(struct sock_common *skc, struct ends *e)
 	BPF_CORE_READ_INTO(&e->remote, skc, skc_v6_daddr);
 }
 
+static __always_inline bool is_client(const struct conn *c, const struct ends *e)
+{
+	const u64 *addr = (const u64 *)c->client_addr;
+
+	return c->client_port == e->lport && addr[0] == e->local.d[0] && addr[1] == e->local.d[1];
+}
+
+/* What the hooks know of a connection, or of what is left of one. */
+static __always_inline void fill_known(struct held_row *row, const struct ends *e)
+{
+	struct remains *left;
+	struct tuple key;
+	struct conn *c;
+
+	if (row->state == TCP_TIME_WAIT) {
+		end_key(&key, row->local, e->lport, row->remote, e->rport, e->netns);
+		left = bpf_map_lookup_elem(&remains_by_end, &key);
+		if (!left)
+			return;
+		row->since = left->since;
+		row->known = left->owner;
+		return;
+	}
+	tuple_of(e, IPPROTO_TCP, &key);
+	c = bpf_map_lookup_elem(&conn_by_tuple, &key);
+	if (!c)
+		return;
+	if (c->preexisting)
+		row->flags |= FLAG_PREEXISTING;
+	row->since = c->established;
+	row->known = is_client(c, e) ? c->client : c->server;
+}
+
 static __always_inline void fill_held(struct held_row *row, struct sock_common *skc,
 				      const struct ends *e, u16 proto)
 {
@@ -43,6 +76,8 @@ static __always_inline void fill_held(struct held_row *row, struct sock_common *
 	row->rport = e->rport;
 	row->state = BPF_CORE_READ(skc, skc_state);
 	row->flags = sock_flags((struct sock *)skc);
+	if (proto == IPPROTO_TCP && e->rport)
+		fill_known(row, e);
 }
 
 static __always_inline void held_by_file(struct seq_file *seq, struct task_struct *task,

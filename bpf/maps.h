@@ -64,10 +64,17 @@ struct conn {
 	u8 preexisting;
 	u8 ipv6;
 	u8 dying; /* `dying_by_sock` has an entry of this connection */
-	u8 pad[2];
+	u8 told; /* user space has a record of it */
+	u8 pad;
 	char client_program[THREAD_NAME]; /* --summary */
 	char server_program[THREAD_NAME];
 	u64 barrier; /* only ever added to: orders the two *_left bytes */
+};
+
+/* What is left of a connection that user space was not told of: a TIME_WAIT's last owner. */
+struct remains {
+	u64 since;
+	struct process_id owner;
 };
 
 /* A socket that holds a port, or tried to get one: it has a bind or listen record. */
@@ -155,6 +162,17 @@ struct {
 	__type(key, struct tuple);
 	__type(value, struct conn);
 } conn_by_tuple SEC(".maps");
+
+/*
+ * The end that closed first, then the other (`end_key`) -> whose it was. Written where a filter drops
+ * a close record, read when somebody asks for its port. LRU: without an entry the last owner is unknown.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 32768);
+	__type(key, struct tuple);
+	__type(value, struct remains);
+} remains_by_end SEC(".maps");
 
 /*
  * sock address -> tuple, of sockets whose connection ends with their destruction. Inserted when

@@ -40,6 +40,9 @@ func configure(spec *ebpf.CollectionSpec, cfg Config) error {
 	s.set("want_tcp", flag(wantsProto(f.Protos, flow.TCP)))
 	s.set("want_udp", flag(wantsProto(f.Protos, flow.UDP)))
 	s.set("summarize", cfg.Summary > 0)
+	if !f.Drops() && cfg.Summary == 0 {
+		spec.Maps["remains_by_end"].MaxEntries = 1 // nothing is kept from the ledger
+	}
 	setList(&s, "ports", portsOf(f))
 	setList(&s, "not_ports", f.Ports.Exclude)
 	setList(&s, "netns_list", f.Netns.Include)

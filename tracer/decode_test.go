@@ -108,6 +108,8 @@ func TestWireLayout(t *testing.T) {
 			{"expires", "Expires"},
 			{"jiffies", "Jiffies"},
 			{"owner", "Owner"},
+			{"since", "Since"},
+			{"known", "Known"},
 			{"local", "Local"},
 			{"remote", "Remote"},
 			{"lport", "LPort"},

@@ -81,7 +81,8 @@ type looptraceConn struct {
 	Preexisting   uint8
 	Ipv6          uint8
 	Dying         uint8
-	Pad           [2]uint8
+	Told          uint8
+	Pad           uint8
 	ClientProgram [16]int8
 	ServerProgram [16]int8
 	_             [4]byte
@@ -167,6 +168,17 @@ type looptracePortOwner struct {
 		Exclude uint8
 	}
 	Pad [6]uint8
+}
+
+type looptraceRemains struct {
+	_     structs.HostLayout
+	Since uint64
+	Owner struct {
+		_     structs.HostLayout
+		Start uint64
+		Tgid  uint32
+		Uid   uint32
+	}
 }
 
 type looptraceScratch struct {
@@ -303,6 +315,7 @@ const (
 	looptraceMapFlowByTuple     = "flow_by_tuple"
 	looptraceMapMarkByHook      = "mark_by_hook"
 	looptraceMapOwnerByPort     = "owner_by_port"
+	looptraceMapRemainsByEnd    = "remains_by_end"
 	looptraceMapScratchByZero   = "scratch_by_zero"
 	looptraceMapTallyByKey      = "tally_by_key"
 	looptraceMapTree            = "tree"
@@ -526,6 +539,7 @@ type looptraceMapSpecs struct {
 	FlowByTuple     *ebpf.MapSpec `ebpf:"flow_by_tuple"`
 	MarkByHook      *ebpf.MapSpec `ebpf:"mark_by_hook"`
 	OwnerByPort     *ebpf.MapSpec `ebpf:"owner_by_port"`
+	RemainsByEnd    *ebpf.MapSpec `ebpf:"remains_by_end"`
 	ScratchByZero   *ebpf.MapSpec `ebpf:"scratch_by_zero"`
 	TallyByKey      *ebpf.MapSpec `ebpf:"tally_by_key"`
 	Tree            *ebpf.MapSpec `ebpf:"tree"`
@@ -603,6 +617,7 @@ type looptraceMaps struct {
 	FlowByTuple     *ebpf.Map `ebpf:"flow_by_tuple"`
 	MarkByHook      *ebpf.Map `ebpf:"mark_by_hook"`
 	OwnerByPort     *ebpf.Map `ebpf:"owner_by_port"`
+	RemainsByEnd    *ebpf.Map `ebpf:"remains_by_end"`
 	ScratchByZero   *ebpf.Map `ebpf:"scratch_by_zero"`
 	TallyByKey      *ebpf.Map `ebpf:"tally_by_key"`
 	Tree            *ebpf.Map `ebpf:"tree"`
@@ -622,6 +637,7 @@ func (m *looptraceMaps) Close() error {
 		m.FlowByTuple,
 		m.MarkByHook,
 		m.OwnerByPort,
+		m.RemainsByEnd,
 		m.ScratchByZero,
 		m.TallyByKey,
 		m.Tree,

@@ -222,7 +222,7 @@ func (t *Table) emitConnect(c *conn) {
 	}
 	t.emit(r)
 	c.give(rc)
-	if c.errno != 0 {
+	if c.errno != 0 || t.endless && c.ev.Proto == TCP {
 		t.drop(c)
 	}
 }
@@ -271,8 +271,10 @@ func (c *conn) cut(rc *ConnRecord) {
 }
 
 func (t *Table) accepted(ev *ConnEvent) {
+	if c := t.conns[ev.ID]; c != nil {
+		t.settleNow(c)
+	}
 	c := t.find(ev)
-	t.settleNow(c)
 	acceptor := t.process(ev.Server, ev.Thread)
 	r, rc := t.beginConn("accept", c, ev.Time)
 	if ev.Started != 0 {
@@ -288,6 +290,9 @@ func (t *Table) accepted(ev *ConnEvent) {
 	c.cut(rc)
 	t.emit(r)
 	c.give(rc)
+	if t.endless {
+		t.drop(c)
+	}
 }
 
 func (t *Table) closed(ev *ConnEvent) {

@@ -33,11 +33,14 @@ type Filter struct {
 	Tree       bool     // processes of the tree that AddToTree planted, at either end
 }
 
-// drops says whether the kernel side may keep connections from user space for this filter.
-func (f *Filter) drops() bool {
+// Drops says whether the kernel side may keep connections from user space for this filter.
+func (f *Filter) Drops() bool {
 	return f.Failed || f.Tree || len(f.Targets) > 0 || !f.Events.Empty() || !f.Protos.Empty() || !f.Ports.Empty() ||
 		!f.PIDs.Empty() || !f.Comms.Empty() || !f.UIDs.Empty() || !f.Containers.Empty() || !f.Netns.Empty()
 }
+
+// endless says whether the kernel side tells no end of any TCP connection.
+func (f *Filter) endless() bool { return !pass(f.Events, "close") }
 
 // Match says whether a socket or connection record passes.
 func (f *Filter) Match(r *Record) bool {

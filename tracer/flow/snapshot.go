@@ -238,6 +238,11 @@ func (t *Table) FinishSnapshot(write bool) {
 			c.give(rc)
 		}
 	}
+	if t.endless {
+		for _, c := range t.snapshot.conns {
+			t.drop(c)
+		}
+	}
 	t.snapshot = snapshot{}
 }
 

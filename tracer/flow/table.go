@@ -60,6 +60,7 @@ type Table struct {
 	answers   map[uint32]*Answer
 	askedAt   uint64
 	sees      bool // every connection is told of: the kernel side drops none
+	endless   bool // the end of no TCP connection is told of: none is kept
 	lost      map[string]uint64
 
 	now     uint64 // of the event being observed
@@ -83,7 +84,8 @@ func New(cfg Config) *Table {
 		holding:   make(map[*Process]int),
 		counts:    make(map[string]uint64),
 		datagrams: make(map[datagramKey]*SummaryRecord),
-		sees:      !cfg.Summary && !cfg.Filter.drops(),
+		sees:      !cfg.Summary && !cfg.Filter.Drops(),
+		endless:   cfg.Summary || cfg.Filter.endless(),
 	}
 	if t.cfg.MaxDoubt == 0 {
 		t.cfg.MaxDoubt = maxDoubt

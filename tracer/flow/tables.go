@@ -39,6 +39,8 @@ type HeldRow struct {
 	Expires uint64 // TIME_WAIT: when it ends, in jiffies
 	Jiffies uint64 // when the row was written
 	Owner   Owner
+	Since   uint64    // when a connection became what it is; 0: no hook saw it
+	Known   ProcessID // whose end it is, or was last, by the calls
 	Local   [16]byte
 	Remote  [16]byte
 	LPort   uint16
@@ -217,7 +219,7 @@ func (t *Table) judge(known *Holder, a *Answer, ev *SockEvent, addr netip.Addr) 
 	case a == nil:
 		return known
 	case known != nil && known.Kind == HolderBound:
-		if row := a.socketOf(known, ev.Proto); row == nil || row.blocks(ev, addr) {
+		if row := a.socketOf(known, ev.Proto); row == nil || row.rank() < 2 && row.blocks(ev, addr) {
 			return known // or it has let go since
 		}
 	}
@@ -297,7 +299,7 @@ func (t *Table) holderFrom(a *Answer, ev *SockEvent, addr netip.Addr, explained 
 				continue
 			}
 		}
-		if best == nil || row.rank() < best.rank() || row.rank() == 3 && best.rank() == 3 && row.Expires > best.Expires {
+		if best == nil || row.before(best) {
 			best = row
 		}
 	}
@@ -322,6 +324,11 @@ func (t *Table) holderFrom(a *Answer, ev *SockEvent, addr netip.Addr, explained 
 				h.Since = t.wall(l.conn.ev.Time)
 			}
 			h.Process = l.conn.confirm(l, h.Process)
+		} else if since, ok := best.began(); ok {
+			h.Since = t.wall(since)
+			if known := t.process(best.Known, [16]byte{}); known.P != nil && known.P == h.Process.P && h.Process.Attribution != "shared" {
+				h.Process = known
+			}
 		}
 	case 3:
 		if left := time.Duration(best.Expires-best.Jiffies) * a.Jiffy; left > 0 {
@@ -329,9 +336,29 @@ func (t *Table) holderFrom(a *Answer, ev *SockEvent, addr netip.Addr, explained 
 		}
 		if w := t.waitOf(best); w != nil {
 			h.Process, h.Since = w.proc, t.wall(w.since)
+		} else if since, ok := best.began(); ok {
+			h.Process, h.Since = t.process(best.Known, [16]byte{}), t.wall(since)
 		}
 	}
 	return h
+}
+
+// before says which of two holders is named: the higher rank, the younger connection (as connHolder has
+// it), the TIME_WAIT that lasts longest.
+func (row *HeldRow) before(best *HeldRow) bool {
+	switch {
+	case row.rank() != best.rank():
+		return row.rank() < best.rank()
+	case row.rank() == 2:
+		return row.Since > best.Since
+	default:
+		return row.rank() == 3 && row.Expires > best.Expires
+	}
+}
+
+// began gives since when a connection is what it is, where a hook saw that.
+func (row *HeldRow) began() (since uint64, ok bool) {
+	return row.Since, row.Since != 0 && row.Flags&FlagPreexisting == 0
 }
 
 func (row *HeldRow) stateName() string {
@@ -360,13 +387,14 @@ func (t *Table) later(row *HeldRow, at uint64) bool {
 		return k == nil || !k.preexisting && k.since > at
 	}
 	if row.rank() == 3 {
-		w := t.waitOf(row)
-		return w != nil && w.since > at
-	}
-	if l := t.endOf(row); l != nil {
+		if w := t.waitOf(row); w != nil {
+			return w.since > at
+		}
+	} else if l := t.endOf(row); l != nil {
 		return !l.conn.preexisting && l.conn.ev.Time > at
 	}
-	return false
+	since, ok := row.began()
+	return ok && since > at
 }
 
 // ownerOf names who has the socket of a row open, of those who were born when the call failed.
@@ -498,6 +526,8 @@ func (t *Table) userOf(a *Answer, number uint16, key rangeKey) (who Actor, used 
 		}
 		if w := t.waitOf(row); w != nil {
 			who = w.proc
+		} else if row.rank() == 3 {
+			who = t.process(row.Known, [16]byte{})
 		}
 	}
 	return who, used

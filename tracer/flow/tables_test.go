@@ -26,6 +26,12 @@ func held(sock uint64, p prog, state uint32, local, remote string, flags uint16)
 // recorded says that the socket has records of that id.
 func (row HeldRow) recorded(id uint64) HeldRow { row.ID = id; return row }
 
+// by says what the kernel side knows of a connection, or of what is left of one.
+func (row HeldRow) by(p prog, since uint64) HeldRow {
+	row.Known, row.Since = ProcessID{Start: p.owner().Start, PID: p.owner().PID}, since*msec
+	return row
+}
+
 func (row HeldRow) udp() HeldRow { row.Proto = UDP; return row }
 
 // left says how many jiffies a TIME_WAIT has left; a jiffy is 4 ms here.
@@ -194,6 +200,74 @@ func TestHolderFromTables(t *testing.T) {
 				taken, answer(121, held(7, cli, established, "127.0.0.1:80", "127.0.0.1:443", ownPort), held(7, nobody, established, "127.0.0.1:80", "127.0.0.1:443", ownPort)),
 			},
 			want: []string{"120ms #20 bind oth/30 127.0.0.1:80 holder={connection cli/20(snapshot) 127.0.0.1:80 peer=127.0.0.1:443 ESTABLISHED} errno=98"},
+		},
+		{
+			name: "one that the kernel side kept, with what it knows; an older one gives way",
+			cfg:  Config{Asks: true, Filter: Filter{Failed: true}},
+			look: failures,
+			steps: []step{
+				taken, answer(121, held(6, srv, established, "127.0.0.1:80", "127.0.0.1:442", ownPort).by(srv, 100),
+					held(7, cli, established, "127.0.0.1:80", "127.0.0.1:443", ownPort).by(cli, 110)),
+			},
+			want: []string{"120ms #20 bind oth/30 127.0.0.1:80 holder={connection cli/20 127.0.0.1:80 since=110ms peer=127.0.0.1:443 ESTABLISHED} errno=98"},
+		},
+		{
+			name: "it is held by another now than by whom it began",
+			cfg:  Config{Asks: true, Filter: Filter{Failed: true}},
+			look: failures,
+			steps: []step{
+				taken, answer(121, held(7, cli, established, "127.0.0.1:80", "127.0.0.1:443", ownPort).by(srv, 110)),
+			},
+			want: []string{"120ms #20 bind oth/30 127.0.0.1:80 holder={connection cli/20(snapshot) 127.0.0.1:80 since=110ms peer=127.0.0.1:443 ESTABLISHED} errno=98"},
+		},
+		{
+			name: "one that the kernel side kept, and that came since",
+			cfg:  Config{Asks: true, Filter: Filter{Failed: true}},
+			look: failures,
+			steps: []step{
+				taken, answer(122, held(7, cli, established, "127.0.0.1:80", "127.0.0.1:443", ownPort).by(cli, 121)),
+			},
+			want: []string{"120ms #20 bind oth/30 127.0.0.1:80 errno=98"},
+		},
+		{
+			name: "a TIME_WAIT of one that the kernel side kept",
+			cfg:  Config{Asks: true, Filter: Filter{Failed: true}},
+			look: failures,
+			steps: []step{
+				taken, answer(121, held(8, nobody, stateTimeWait, "127.0.0.1:80", "127.0.0.1:443", 0).left(14_000).by(cli, 110)),
+			},
+			want: []string{"120ms #20 bind oth/30 127.0.0.1:80 holder={time_wait cli/20 127.0.0.1:80 since=110ms expires=56.001s} errno=98"},
+		},
+		{
+			name: "a bound socket that dialled, of which the kernel side did not tell, is a connection",
+			cfg:  Config{Asks: true, Filter: Filter{Failed: true}},
+			look: failures,
+			steps: []step{
+				bind(100, 1, cli, "127.0.0.1:80"), taken,
+				answer(121, held(7, cli, established, "127.0.0.1:80", "127.0.0.1:443", 0).recorded(1).by(cli, 110)),
+			},
+			want: []string{"120ms #20 bind oth/30 127.0.0.1:80 holder={connection cli/20 127.0.0.1:80 since=110ms peer=127.0.0.1:443 ESTABLISHED} errno=98"},
+		},
+		{
+			name: "it dialled only after the call",
+			cfg:  Config{Asks: true, Filter: Filter{Failed: true}},
+			look: failures,
+			steps: []step{
+				bind(100, 1, cli, "127.0.0.1:80"), taken,
+				answer(122, held(7, cli, established, "127.0.0.1:80", "127.0.0.1:443", 0).recorded(1).by(cli, 121)),
+			},
+			want: []string{"120ms #20 bind oth/30 127.0.0.1:80 holder={bound cli/20 127.0.0.1:80 since=100ms} errno=98"},
+		},
+		{
+			name: "a connection whose end nobody tells is not kept",
+			cfg:  Config{Asks: true, Filter: Filter{Events: Set[string]{Include: []string{"bind", "connect"}}}},
+			look: failures,
+			steps: []step{
+				tcp(7, cli, "127.0.0.1:80", "127.0.0.1:443").connect(110), drain, taken,
+				note(func(t *Table) string { return fmt.Sprint(len(t.conns), " kept") }),
+				answer(121, held(9, oth, established, "127.0.0.1:80", "127.0.0.1:443", ownPort).by(oth, 115)),
+			},
+			want: []string{"0 kept", "120ms #20 bind oth/30 127.0.0.1:80 holder={connection oth/30 127.0.0.1:80 since=115ms peer=127.0.0.1:443 ESTABLISHED} errno=98"},
 		},
 		{
 			name: "one that came since, of which the ledger would know",
