@@ -38,6 +38,7 @@ func handoverScenes() []scene {
 				parent, client := s.actor("parent"), s.actor("client")
 				at := parent.listen("l", "tcp4", "127.0.0.1:0", "P")
 				child := parent.fork("child", 0)
+				s.probed(at, "parent(shared[child(snapshot), parent])")
 				client.dial("c", "tcp4", at)
 				child.do("accept l s")
 				client.do("close c")
@@ -47,7 +48,8 @@ func handoverScenes() []scene {
 			want: []string{
 				"bind process=parent address=127.0.0.1 port=P",
 				"listen process=parent address=127.0.0.1 port=P",
-				"connect port=P client.process=client server.process=parent",
+				"bind error.type=EADDRINUSE process=prober address=127.0.0.1 port=P",
+				"connect port=P client.process=client server.process=parent(shared[child(snapshot), parent])",
 				"accept port=P client.process=client server.process=child listener.process=parent",
 				"close port=P client.process=client server.process=child closed_by=client",
 			},
@@ -58,6 +60,7 @@ func handoverScenes() []scene {
 				parent, client := s.actor("parent"), s.actor("client")
 				at := parent.listen("l", "tcp4", "127.0.0.1:0", "P")
 				one, two := parent.fork("one", 0), parent.fork("two", 0)
+				s.probed(at, "parent(shared[one(snapshot), parent, two(snapshot)])")
 				for i, acceptor := range []*player{one, two, parent} {
 					client.dial(fmt.Sprint("c", i), "tcp4", at)
 					acceptor.do("accept l s%d", i)
@@ -69,11 +72,12 @@ func handoverScenes() []scene {
 			want: []string{
 				"bind process=parent address=127.0.0.1 port=P",
 				"listen process=parent address=127.0.0.1 port=P",
-				"connect port=P client.process=client server.process=parent",
+				"bind error.type=EADDRINUSE process=prober address=127.0.0.1 port=P",
+				"connect port=P client.process=client server.process=parent(shared[one(snapshot), parent, two(snapshot)])",
 				"accept port=P client.process=client server.process=one listener.process=parent",
-				"connect port=P client.process=client server.process=parent",
+				"connect port=P client.process=client server.process=parent(shared[one(snapshot), parent, two(snapshot)])",
 				"accept port=P client.process=client server.process=two listener.process=parent",
-				"connect port=P client.process=client server.process=parent",
+				"connect port=P client.process=client server.process=parent(shared[one(snapshot), parent, two(snapshot)])",
 				"accept port=P client.process=client server.process=parent",
 				"release process=two address=127.0.0.1 port=P reason=exit process.exit.code=4",
 			},
@@ -84,6 +88,7 @@ func handoverScenes() []scene {
 				giver, taker, client := s.actor("giver"), s.actor("taker"), s.actor("client")
 				at := giver.listen("l", "tcp4", "127.0.0.1:0", "P")
 				giver.give("l", taker, "m")
+				s.probed(at, "giver(shared[giver, taker(snapshot)])")
 				client.dial("c", "tcp4", at)
 				taker.do("accept m s")
 				giver.exit(0)
@@ -92,7 +97,8 @@ func handoverScenes() []scene {
 			want: []string{
 				"bind process=giver address=127.0.0.1 port=P",
 				"listen process=giver address=127.0.0.1 port=P",
-				"connect port=P client.process=client server.process=giver",
+				"bind error.type=EADDRINUSE process=prober address=127.0.0.1 port=P",
+				"connect port=P client.process=client server.process=giver(shared[giver, taker(snapshot)])",
 				"accept port=P client.process=client server.process=taker listener.process=giver",
 				"release process=taker address=127.0.0.1 port=P reason=close",
 			},
@@ -185,19 +191,17 @@ func handoverScenes() []scene {
 			},
 		},
 		{
-			// The contract's "within a second" holds for forks only: see docs/conformance.md.
-			name: "shared_by_scm_rights", does: "a second process holds the listener since it was passed: the giver is named, the taker once it accepts",
-			show: holderShow,
+			name: "shared_by_scm_rights", does: "a second process holds the listener since it was passed: the holder is shared", show: holderShow,
 			play: func(s *stage) {
 				giver, taker := s.actor("giver"), s.actor("taker")
 				at := giver.listen("l", "tcp4", "127.0.0.1:0", "P")
 				giver.give("l", taker, "m")
-				taken(s, "tcp4", at)
+				s.probed(at, "giver(shared[giver, taker(snapshot)])")
 			},
 			want: []string{
 				"bind process=giver address=127.0.0.1 port=P",
 				"listen process=giver address=127.0.0.1 port=P",
-				"bind error.type=EADDRINUSE process=other address=127.0.0.1 port=P holder.kind=listener holder.address=127.0.0.1 holder.process=giver",
+				"bind error.type=EADDRINUSE process=prober address=127.0.0.1 port=P holder.kind=listener holder.address=127.0.0.1 holder.process=giver(shared[giver, taker(snapshot)])",
 			},
 		},
 		{
