@@ -20,6 +20,7 @@ enum kind {
 	KIND_EXIT = 9,
 	KIND_RENAME = 10,
 	KIND_REFUSED = 11, /* a UDP flow met port unreachable */
+	KIND_RECEIVED = 12, /* a process got a descriptor of a socket that holds a port */
 };
 
 enum event_flag {
@@ -115,7 +116,7 @@ struct conn_event {
 	char thread[THREAD_NAME]; /* of the client in connect, of the acceptor in accept */
 };
 
-/* KIND_EXEC and KIND_FORK carry what names a process; KIND_EXIT and KIND_RENAME its head only. */
+/* KIND_EXEC and KIND_FORK carry what names a process; the others its head only. */
 struct task_event {
 	struct event_header h; /* netns is not filled */
 	struct process_id task;

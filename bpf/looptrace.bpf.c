@@ -14,6 +14,7 @@
 #include "event.h"
 #include "conn.h"
 #include "held.h"
+#include "pass.h"
 #include "proc.h"
 #include "snapshot.h"
 #include "syscall.h"
@@ -235,6 +236,13 @@ int BPF_PROG(fe_inet_release, struct socket *sock)
 	return 0;
 }
 
+SEC("fentry/security_file_receive")
+int BPF_PROG(fe_receive, struct file *file)
+{
+	STEADY(file_received(file));
+	return 0;
+}
+
 SEC("fentry/udp_sendmsg")
 int BPF_PROG(fe_udp_sendmsg, struct sock *sk, struct msghdr *msg)
 {
@@ -364,6 +372,13 @@ int BPF_KPROBE(kp_inet_release, struct socket *sock)
 	return 0;
 }
 
+SEC("kprobe/security_file_receive")
+int BPF_KPROBE(kp_receive, struct file *file)
+{
+	file_received(file);
+	return 0;
+}
+
 SEC("kprobe/udp_sendmsg")
 int BPF_KPROBE(kp_udp_sendmsg, struct sock *sk, struct msghdr *msg)
 {
@@ -433,6 +448,27 @@ SEC("tracepoint/syscalls/sys_exit_accept4")
 int sx_accept4(struct sys_exit_args *ctx)
 {
 	accepted_fd(ctx->ret);
+	return 0;
+}
+
+SEC("tracepoint/syscalls/sys_enter_recvmsg")
+int se_recvmsg(struct sys_enter_args *ctx)
+{
+	recvmsg_begins(ctx->args[0], ctx->args[1]);
+	return 0;
+}
+
+SEC("tracepoint/syscalls/sys_exit_recvmsg")
+int sx_recvmsg(struct sys_exit_args *ctx)
+{
+	recvmsg_ends(ctx->ret);
+	return 0;
+}
+
+SEC("tracepoint/syscalls/sys_exit_pidfd_getfd")
+int sx_pidfd_getfd(struct sys_exit_args *ctx)
+{
+	fd_received(ctx->ret);
 	return 0;
 }
 

@@ -76,8 +76,9 @@ func conformanceDoc() string {
 }
 
 // docUnknown is what no form sees, which scenes show by its absence.
-const docUnknown = `- Every form: who holds a listener since it was passed over a UNIX socket (SCM_RIGHTS) is known when that process
-  accepts, or at the next look at the table of open files; nothing hooks the passing itself (shared_by_scm_rights).
+const docUnknown = `- Every form: a listener that was passed on (SCM_RIGHTS, pidfd_getfd) is its former holder's alone for up to a
+  second: the passing is seen, and who holds it since is looked up (shared_by_scm_rights). io_uring's recvmsg is not
+  seen by the tracepoint form: there it takes until the next look.
 - Every form: a datagram of a socket that is not connected is never told to have met a dead port, by the kernel's own
   rule (udp_refused_unconnected).
 `

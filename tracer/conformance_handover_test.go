@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"os/exec"
 	"strings"
+	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -300,4 +302,28 @@ func (s *stage) activated(at string) {
 		return err == nil && strings.Contains(string(out), "LISTEN")
 	})
 	s.enter("activator", cmd.Process.Pid)
+}
+
+// TestKernelPassed: a descriptor that a process gets from another is seen as it comes, however seldom the
+// table of open files may be looked at for itself.
+func TestKernelPassed(t *testing.T) {
+	eachForm(t, func(t *testing.T, form Form) {
+		for _, by := range []string{"take", "pidfd_getfd"} {
+			t.Run(by, func(t *testing.T) {
+				s := newStage(t, t)
+				giver, taker := s.actor("giver"), s.actor("taker")
+				s.shared = startWith(t, Config{Hooks: form, Snapshot: true}, func(tracer *Tracer) error {
+					tracer.table.Look(nil, 24*time.Hour)
+					return nil
+				})
+				at := giver.listen("l", "tcp4", "127.0.0.1:0", "P")
+				if by == "take" {
+					giver.give("l", taker, "m")
+				} else {
+					taker.do("getfd m %d %s", giver.pid, giver.do("dup l again"))
+				}
+				s.probed(at, "giver(shared[giver, taker(snapshot)])")
+			})
+		}
+	})
 }

@@ -53,7 +53,7 @@ func (t *Tracer) observe(raw []byte) error {
 			return err
 		}
 		t.table.ObserveSock(ev)
-	case flow.KindFork, flow.KindExit, flow.KindRename:
+	case flow.KindFork, flow.KindExit, flow.KindRename, flow.KindReceived:
 		if len(raw) < taskSize {
 			return errShort
 		}

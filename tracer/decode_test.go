@@ -216,6 +216,7 @@ func TestWireConstants(t *testing.T) {
 			"KIND_CONNECT": uint64(flow.KindConnect), "KIND_ACCEPT": uint64(flow.KindAccept), "KIND_CLOSE": uint64(flow.KindClose),
 			"KIND_EXEC": uint64(flow.KindExec), "KIND_FORK": uint64(flow.KindFork), "KIND_EXIT": uint64(flow.KindExit),
 			"KIND_RENAME": uint64(flow.KindRename), "KIND_REFUSED": uint64(flow.KindRefused),
+			"KIND_RECEIVED": uint64(flow.KindReceived),
 		}},
 		{"FLAG", map[string]uint64{
 			"FLAG_EPHEMERAL": uint64(flow.FlagEphemeral), "FLAG_V6ONLY": uint64(flow.FlagV6Only), "FLAG_IMPLICIT": uint64(flow.FlagImplicit),
@@ -352,13 +353,14 @@ func TestObserveMalformed(t *testing.T) {
 		{"exit", taskRecord(flow.KindExit, 1), nil},
 		{"rename but one byte", cut(taskRecord(flow.KindRename, 1), taskSize-1), errShort},
 		{"rename", taskRecord(flow.KindRename, 1), nil},
+		{"received", taskRecord(flow.KindReceived, 1), nil},
 		{"exec as long as a fork", cut(execRecord("", "", ""), taskSize), errShort},
 		{"exec but one byte", cut(execRecord("", "", ""), execSize-1), errShort},
 		{"exec", execRecord("", "", ""), nil},
 		{"exec whose lengths are beyond its buffers", execRecord("a", "a", "a", 65535, 65535, 65535, 0), nil},
 		{"longer than its kind", append(connRecord(flow.KindConnect, 1), 1, 2, 3), nil},
 		{"kind 0", sockRecord(0, 1), errKind},
-		{"the next kind", sockRecord(flow.KindRefused+1, 1), errKind},
+		{"the next kind", sockRecord(flow.KindReceived+1, 1), errKind},
 		{"the last kind", sockRecord(65535, 1), errKind},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -523,7 +525,7 @@ func recordSize(b []byte) int {
 		return sockSize
 	case flow.KindExec:
 		return execSize
-	case flow.KindFork, flow.KindExit, flow.KindRename:
+	case flow.KindFork, flow.KindExit, flow.KindRename, flow.KindReceived:
 		return taskSize
 	}
 	return connSize

@@ -304,118 +304,124 @@ type looptraceTuple struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	looptraceMapBoundBySock     = "bound_by_sock"
-	looptraceMapCallByThread    = "call_by_thread"
-	looptraceMapConnByTuple     = "conn_by_tuple"
-	looptraceMapCounters        = "counters"
-	looptraceMapDialBySock      = "dial_by_sock"
-	looptraceMapDyingBySock     = "dying_by_sock"
-	looptraceMapEmptyTally      = "empty_tally"
-	looptraceMapEvents          = "events"
-	looptraceMapFlowByTuple     = "flow_by_tuple"
-	looptraceMapMarkByHook      = "mark_by_hook"
-	looptraceMapOwnerByPort     = "owner_by_port"
-	looptraceMapRemainsByEnd    = "remains_by_end"
-	looptraceMapScratchByZero   = "scratch_by_zero"
-	looptraceMapTallyByKey      = "tally_by_key"
-	looptraceMapTree            = "tree"
-	looptraceMapVerdictByCgroup = "verdict_by_cgroup"
-	looptraceProgCgSendmsg4     = "cg_sendmsg4"
-	looptraceProgCgSendmsg6     = "cg_sendmsg6"
-	looptraceProgCgSockRelease  = "cg_sock_release"
-	looptraceProgFeDgram        = "fe_dgram"
-	looptraceProgFeInet6Bind    = "fe_inet6_bind"
-	looptraceProgFeInetBind     = "fe_inet_bind"
-	looptraceProgFeInetRelease  = "fe_inet_release"
-	looptraceProgFeListen       = "fe_listen"
-	looptraceProgFeListen2      = "fe_listen_2"
-	looptraceProgFeRelisten     = "fe_relisten"
-	looptraceProgFeRelistenSk   = "fe_relisten_sk"
-	looptraceProgFeSockGraft    = "fe_sock_graft"
-	looptraceProgFeUdp6Sendmsg  = "fe_udp6_sendmsg"
-	looptraceProgFeUdpSendmsg   = "fe_udp_sendmsg"
-	looptraceProgFeV4Connect    = "fe_v4_connect"
-	looptraceProgFeV6Connect    = "fe_v6_connect"
-	looptraceProgItConns        = "it_conns"
-	looptraceProgItHeld         = "it_held"
-	looptraceProgItPorts        = "it_ports"
-	looptraceProgItTcp          = "it_tcp"
-	looptraceProgKpDgram        = "kp_dgram"
-	looptraceProgKpInet6Bind    = "kp_inet6_bind"
-	looptraceProgKpInetBind     = "kp_inet_bind"
-	looptraceProgKpInetRelease  = "kp_inet_release"
-	looptraceProgKpListen       = "kp_listen"
-	looptraceProgKpRelisten     = "kp_relisten"
-	looptraceProgKpRelistenSk   = "kp_relisten_sk"
-	looptraceProgKpSockGraft    = "kp_sock_graft"
-	looptraceProgKpUdp6Sendmsg  = "kp_udp6_sendmsg"
-	looptraceProgKpUdpSendmsg   = "kp_udp_sendmsg"
-	looptraceProgKpV4Connect    = "kp_v4_connect"
-	looptraceProgKpV6Connect    = "kp_v6_connect"
-	looptraceProgKrDgram        = "kr_dgram"
-	looptraceProgKrInet6Bind    = "kr_inet6_bind"
-	looptraceProgKrInetBind     = "kr_inet_bind"
-	looptraceProgKrListen       = "kr_listen"
-	looptraceProgKrV4Connect    = "kr_v4_connect"
-	looptraceProgKrV6Connect    = "kr_v6_connect"
-	looptraceProgSeBind         = "se_bind"
-	looptraceProgSeConnect      = "se_connect"
-	looptraceProgSeListen       = "se_listen"
-	looptraceProgSxAccept       = "sx_accept"
-	looptraceProgSxAccept4      = "sx_accept4"
-	looptraceProgSxBind         = "sx_bind"
-	looptraceProgSxConnect      = "sx_connect"
-	looptraceProgSxListen       = "sx_listen"
-	looptraceProgTpDestroy      = "tp_destroy"
-	looptraceProgTpDestroyTwin  = "tp_destroy_twin"
-	looptraceProgTpError        = "tp_error"
-	looptraceProgTpExec         = "tp_exec"
-	looptraceProgTpExecTwin     = "tp_exec_twin"
-	looptraceProgTpExit         = "tp_exit"
-	looptraceProgTpExitTwin     = "tp_exit_twin"
-	looptraceProgTpFork         = "tp_fork"
-	looptraceProgTpForkTwin     = "tp_fork_twin"
-	looptraceProgTpRename       = "tp_rename"
-	looptraceProgTpRetransmit   = "tp_retransmit"
-	looptraceProgTpSend         = "tp_send"
-	looptraceProgTpState        = "tp_state"
-	looptraceProgTpStateTwin    = "tp_state_twin"
-	looptraceProgTpUringCqe     = "tp_uring_cqe"
-	looptraceProgTpUringRes     = "tp_uring_res"
-	looptraceVarAnyLocal        = "any_local"
-	looptraceVarAskedNetns      = "asked_netns"
-	looptraceVarComms           = "comms"
-	looptraceVarExcludeBits     = "exclude_bits"
-	looptraceVarN_comms         = "n_comms"
-	looptraceVarN_netns         = "n_netns"
-	looptraceVarN_notComms      = "n_not_comms"
-	looptraceVarN_notNetns      = "n_not_netns"
-	looptraceVarN_notPids       = "n_not_pids"
-	looptraceVarN_notPorts      = "n_not_ports"
-	looptraceVarN_notUsers      = "n_not_users"
-	looptraceVarN_pids          = "n_pids"
-	looptraceVarN_ports         = "n_ports"
-	looptraceVarN_users         = "n_users"
-	looptraceVarNetnsList       = "netns_list"
-	looptraceVarNotComms        = "not_comms"
-	looptraceVarNotNetnsList    = "not_netns_list"
-	looptraceVarNotPids         = "not_pids"
-	looptraceVarNotPorts        = "not_ports"
-	looptraceVarNotUsers        = "not_users"
-	looptraceVarOnlyFailed      = "only_failed"
-	looptraceVarPidns           = "pidns"
-	looptraceVarPids            = "pids"
-	looptraceVarPorts           = "ports"
-	looptraceVarProcessBits     = "process_bits"
-	looptraceVarReaderIdle      = "reader_idle"
-	looptraceVarSelfTgid        = "self_tgid"
-	looptraceVarSummarize       = "summarize"
-	looptraceVarUsers           = "users"
-	looptraceVarWantKinds       = "want_kinds"
-	looptraceVarWantTcp         = "want_tcp"
-	looptraceVarWantUdp         = "want_udp"
-	looptraceVarWireExec        = "wire_exec"
-	looptraceVarWireHeld        = "wire_held"
+	looptraceMapBoundBySock       = "bound_by_sock"
+	looptraceMapCallByThread      = "call_by_thread"
+	looptraceMapConnByTuple       = "conn_by_tuple"
+	looptraceMapCounters          = "counters"
+	looptraceMapDialBySock        = "dial_by_sock"
+	looptraceMapDyingBySock       = "dying_by_sock"
+	looptraceMapEmptyTally        = "empty_tally"
+	looptraceMapEvents            = "events"
+	looptraceMapFlowByTuple       = "flow_by_tuple"
+	looptraceMapMarkByHook        = "mark_by_hook"
+	looptraceMapOwnerByPort       = "owner_by_port"
+	looptraceMapReceivingByThread = "receiving_by_thread"
+	looptraceMapRemainsByEnd      = "remains_by_end"
+	looptraceMapScratchByZero     = "scratch_by_zero"
+	looptraceMapTallyByKey        = "tally_by_key"
+	looptraceMapTree              = "tree"
+	looptraceMapVerdictByCgroup   = "verdict_by_cgroup"
+	looptraceProgCgSendmsg4       = "cg_sendmsg4"
+	looptraceProgCgSendmsg6       = "cg_sendmsg6"
+	looptraceProgCgSockRelease    = "cg_sock_release"
+	looptraceProgFeDgram          = "fe_dgram"
+	looptraceProgFeInet6Bind      = "fe_inet6_bind"
+	looptraceProgFeInetBind       = "fe_inet_bind"
+	looptraceProgFeInetRelease    = "fe_inet_release"
+	looptraceProgFeListen         = "fe_listen"
+	looptraceProgFeListen2        = "fe_listen_2"
+	looptraceProgFeReceive        = "fe_receive"
+	looptraceProgFeRelisten       = "fe_relisten"
+	looptraceProgFeRelistenSk     = "fe_relisten_sk"
+	looptraceProgFeSockGraft      = "fe_sock_graft"
+	looptraceProgFeUdp6Sendmsg    = "fe_udp6_sendmsg"
+	looptraceProgFeUdpSendmsg     = "fe_udp_sendmsg"
+	looptraceProgFeV4Connect      = "fe_v4_connect"
+	looptraceProgFeV6Connect      = "fe_v6_connect"
+	looptraceProgItConns          = "it_conns"
+	looptraceProgItHeld           = "it_held"
+	looptraceProgItPorts          = "it_ports"
+	looptraceProgItTcp            = "it_tcp"
+	looptraceProgKpDgram          = "kp_dgram"
+	looptraceProgKpInet6Bind      = "kp_inet6_bind"
+	looptraceProgKpInetBind       = "kp_inet_bind"
+	looptraceProgKpInetRelease    = "kp_inet_release"
+	looptraceProgKpListen         = "kp_listen"
+	looptraceProgKpReceive        = "kp_receive"
+	looptraceProgKpRelisten       = "kp_relisten"
+	looptraceProgKpRelistenSk     = "kp_relisten_sk"
+	looptraceProgKpSockGraft      = "kp_sock_graft"
+	looptraceProgKpUdp6Sendmsg    = "kp_udp6_sendmsg"
+	looptraceProgKpUdpSendmsg     = "kp_udp_sendmsg"
+	looptraceProgKpV4Connect      = "kp_v4_connect"
+	looptraceProgKpV6Connect      = "kp_v6_connect"
+	looptraceProgKrDgram          = "kr_dgram"
+	looptraceProgKrInet6Bind      = "kr_inet6_bind"
+	looptraceProgKrInetBind       = "kr_inet_bind"
+	looptraceProgKrListen         = "kr_listen"
+	looptraceProgKrV4Connect      = "kr_v4_connect"
+	looptraceProgKrV6Connect      = "kr_v6_connect"
+	looptraceProgSeBind           = "se_bind"
+	looptraceProgSeConnect        = "se_connect"
+	looptraceProgSeListen         = "se_listen"
+	looptraceProgSeRecvmsg        = "se_recvmsg"
+	looptraceProgSxAccept         = "sx_accept"
+	looptraceProgSxAccept4        = "sx_accept4"
+	looptraceProgSxBind           = "sx_bind"
+	looptraceProgSxConnect        = "sx_connect"
+	looptraceProgSxListen         = "sx_listen"
+	looptraceProgSxPidfdGetfd     = "sx_pidfd_getfd"
+	looptraceProgSxRecvmsg        = "sx_recvmsg"
+	looptraceProgTpDestroy        = "tp_destroy"
+	looptraceProgTpDestroyTwin    = "tp_destroy_twin"
+	looptraceProgTpError          = "tp_error"
+	looptraceProgTpExec           = "tp_exec"
+	looptraceProgTpExecTwin       = "tp_exec_twin"
+	looptraceProgTpExit           = "tp_exit"
+	looptraceProgTpExitTwin       = "tp_exit_twin"
+	looptraceProgTpFork           = "tp_fork"
+	looptraceProgTpForkTwin       = "tp_fork_twin"
+	looptraceProgTpRename         = "tp_rename"
+	looptraceProgTpRetransmit     = "tp_retransmit"
+	looptraceProgTpSend           = "tp_send"
+	looptraceProgTpState          = "tp_state"
+	looptraceProgTpStateTwin      = "tp_state_twin"
+	looptraceProgTpUringCqe       = "tp_uring_cqe"
+	looptraceProgTpUringRes       = "tp_uring_res"
+	looptraceVarAnyLocal          = "any_local"
+	looptraceVarAskedNetns        = "asked_netns"
+	looptraceVarComms             = "comms"
+	looptraceVarExcludeBits       = "exclude_bits"
+	looptraceVarN_comms           = "n_comms"
+	looptraceVarN_netns           = "n_netns"
+	looptraceVarN_notComms        = "n_not_comms"
+	looptraceVarN_notNetns        = "n_not_netns"
+	looptraceVarN_notPids         = "n_not_pids"
+	looptraceVarN_notPorts        = "n_not_ports"
+	looptraceVarN_notUsers        = "n_not_users"
+	looptraceVarN_pids            = "n_pids"
+	looptraceVarN_ports           = "n_ports"
+	looptraceVarN_users           = "n_users"
+	looptraceVarNetnsList         = "netns_list"
+	looptraceVarNotComms          = "not_comms"
+	looptraceVarNotNetnsList      = "not_netns_list"
+	looptraceVarNotPids           = "not_pids"
+	looptraceVarNotPorts          = "not_ports"
+	looptraceVarNotUsers          = "not_users"
+	looptraceVarOnlyFailed        = "only_failed"
+	looptraceVarPidns             = "pidns"
+	looptraceVarPids              = "pids"
+	looptraceVarPorts             = "ports"
+	looptraceVarProcessBits       = "process_bits"
+	looptraceVarReaderIdle        = "reader_idle"
+	looptraceVarSelfTgid          = "self_tgid"
+	looptraceVarSummarize         = "summarize"
+	looptraceVarUsers             = "users"
+	looptraceVarWantKinds         = "want_kinds"
+	looptraceVarWantTcp           = "want_tcp"
+	looptraceVarWantUdp           = "want_udp"
+	looptraceVarWireExec          = "wire_exec"
+	looptraceVarWireHeld          = "wire_held"
 )
 
 // loadLooptrace returns the embedded CollectionSpec for looptrace.
@@ -469,6 +475,7 @@ type looptraceProgramSpecs struct {
 	FeInetRelease *ebpf.ProgramSpec `ebpf:"fe_inet_release"`
 	FeListen      *ebpf.ProgramSpec `ebpf:"fe_listen"`
 	FeListen2     *ebpf.ProgramSpec `ebpf:"fe_listen_2"`
+	FeReceive     *ebpf.ProgramSpec `ebpf:"fe_receive"`
 	FeRelisten    *ebpf.ProgramSpec `ebpf:"fe_relisten"`
 	FeRelistenSk  *ebpf.ProgramSpec `ebpf:"fe_relisten_sk"`
 	FeSockGraft   *ebpf.ProgramSpec `ebpf:"fe_sock_graft"`
@@ -485,6 +492,7 @@ type looptraceProgramSpecs struct {
 	KpInetBind    *ebpf.ProgramSpec `ebpf:"kp_inet_bind"`
 	KpInetRelease *ebpf.ProgramSpec `ebpf:"kp_inet_release"`
 	KpListen      *ebpf.ProgramSpec `ebpf:"kp_listen"`
+	KpReceive     *ebpf.ProgramSpec `ebpf:"kp_receive"`
 	KpRelisten    *ebpf.ProgramSpec `ebpf:"kp_relisten"`
 	KpRelistenSk  *ebpf.ProgramSpec `ebpf:"kp_relisten_sk"`
 	KpSockGraft   *ebpf.ProgramSpec `ebpf:"kp_sock_graft"`
@@ -501,11 +509,14 @@ type looptraceProgramSpecs struct {
 	SeBind        *ebpf.ProgramSpec `ebpf:"se_bind"`
 	SeConnect     *ebpf.ProgramSpec `ebpf:"se_connect"`
 	SeListen      *ebpf.ProgramSpec `ebpf:"se_listen"`
+	SeRecvmsg     *ebpf.ProgramSpec `ebpf:"se_recvmsg"`
 	SxAccept      *ebpf.ProgramSpec `ebpf:"sx_accept"`
 	SxAccept4     *ebpf.ProgramSpec `ebpf:"sx_accept4"`
 	SxBind        *ebpf.ProgramSpec `ebpf:"sx_bind"`
 	SxConnect     *ebpf.ProgramSpec `ebpf:"sx_connect"`
 	SxListen      *ebpf.ProgramSpec `ebpf:"sx_listen"`
+	SxPidfdGetfd  *ebpf.ProgramSpec `ebpf:"sx_pidfd_getfd"`
+	SxRecvmsg     *ebpf.ProgramSpec `ebpf:"sx_recvmsg"`
 	TpDestroy     *ebpf.ProgramSpec `ebpf:"tp_destroy"`
 	TpDestroyTwin *ebpf.ProgramSpec `ebpf:"tp_destroy_twin"`
 	TpError       *ebpf.ProgramSpec `ebpf:"tp_error"`
@@ -528,22 +539,23 @@ type looptraceProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type looptraceMapSpecs struct {
-	BoundBySock     *ebpf.MapSpec `ebpf:"bound_by_sock"`
-	CallByThread    *ebpf.MapSpec `ebpf:"call_by_thread"`
-	ConnByTuple     *ebpf.MapSpec `ebpf:"conn_by_tuple"`
-	Counters        *ebpf.MapSpec `ebpf:"counters"`
-	DialBySock      *ebpf.MapSpec `ebpf:"dial_by_sock"`
-	DyingBySock     *ebpf.MapSpec `ebpf:"dying_by_sock"`
-	EmptyTally      *ebpf.MapSpec `ebpf:"empty_tally"`
-	Events          *ebpf.MapSpec `ebpf:"events"`
-	FlowByTuple     *ebpf.MapSpec `ebpf:"flow_by_tuple"`
-	MarkByHook      *ebpf.MapSpec `ebpf:"mark_by_hook"`
-	OwnerByPort     *ebpf.MapSpec `ebpf:"owner_by_port"`
-	RemainsByEnd    *ebpf.MapSpec `ebpf:"remains_by_end"`
-	ScratchByZero   *ebpf.MapSpec `ebpf:"scratch_by_zero"`
-	TallyByKey      *ebpf.MapSpec `ebpf:"tally_by_key"`
-	Tree            *ebpf.MapSpec `ebpf:"tree"`
-	VerdictByCgroup *ebpf.MapSpec `ebpf:"verdict_by_cgroup"`
+	BoundBySock       *ebpf.MapSpec `ebpf:"bound_by_sock"`
+	CallByThread      *ebpf.MapSpec `ebpf:"call_by_thread"`
+	ConnByTuple       *ebpf.MapSpec `ebpf:"conn_by_tuple"`
+	Counters          *ebpf.MapSpec `ebpf:"counters"`
+	DialBySock        *ebpf.MapSpec `ebpf:"dial_by_sock"`
+	DyingBySock       *ebpf.MapSpec `ebpf:"dying_by_sock"`
+	EmptyTally        *ebpf.MapSpec `ebpf:"empty_tally"`
+	Events            *ebpf.MapSpec `ebpf:"events"`
+	FlowByTuple       *ebpf.MapSpec `ebpf:"flow_by_tuple"`
+	MarkByHook        *ebpf.MapSpec `ebpf:"mark_by_hook"`
+	OwnerByPort       *ebpf.MapSpec `ebpf:"owner_by_port"`
+	ReceivingByThread *ebpf.MapSpec `ebpf:"receiving_by_thread"`
+	RemainsByEnd      *ebpf.MapSpec `ebpf:"remains_by_end"`
+	ScratchByZero     *ebpf.MapSpec `ebpf:"scratch_by_zero"`
+	TallyByKey        *ebpf.MapSpec `ebpf:"tally_by_key"`
+	Tree              *ebpf.MapSpec `ebpf:"tree"`
+	VerdictByCgroup   *ebpf.MapSpec `ebpf:"verdict_by_cgroup"`
 }
 
 // looptraceVariableSpecs contains global variables before they are loaded into the kernel.
@@ -606,22 +618,23 @@ func (o *looptraceObjects) Close() error {
 //
 // It can be passed to loadLooptraceObjects or ebpf.CollectionSpec.LoadAndAssign.
 type looptraceMaps struct {
-	BoundBySock     *ebpf.Map `ebpf:"bound_by_sock"`
-	CallByThread    *ebpf.Map `ebpf:"call_by_thread"`
-	ConnByTuple     *ebpf.Map `ebpf:"conn_by_tuple"`
-	Counters        *ebpf.Map `ebpf:"counters"`
-	DialBySock      *ebpf.Map `ebpf:"dial_by_sock"`
-	DyingBySock     *ebpf.Map `ebpf:"dying_by_sock"`
-	EmptyTally      *ebpf.Map `ebpf:"empty_tally"`
-	Events          *ebpf.Map `ebpf:"events"`
-	FlowByTuple     *ebpf.Map `ebpf:"flow_by_tuple"`
-	MarkByHook      *ebpf.Map `ebpf:"mark_by_hook"`
-	OwnerByPort     *ebpf.Map `ebpf:"owner_by_port"`
-	RemainsByEnd    *ebpf.Map `ebpf:"remains_by_end"`
-	ScratchByZero   *ebpf.Map `ebpf:"scratch_by_zero"`
-	TallyByKey      *ebpf.Map `ebpf:"tally_by_key"`
-	Tree            *ebpf.Map `ebpf:"tree"`
-	VerdictByCgroup *ebpf.Map `ebpf:"verdict_by_cgroup"`
+	BoundBySock       *ebpf.Map `ebpf:"bound_by_sock"`
+	CallByThread      *ebpf.Map `ebpf:"call_by_thread"`
+	ConnByTuple       *ebpf.Map `ebpf:"conn_by_tuple"`
+	Counters          *ebpf.Map `ebpf:"counters"`
+	DialBySock        *ebpf.Map `ebpf:"dial_by_sock"`
+	DyingBySock       *ebpf.Map `ebpf:"dying_by_sock"`
+	EmptyTally        *ebpf.Map `ebpf:"empty_tally"`
+	Events            *ebpf.Map `ebpf:"events"`
+	FlowByTuple       *ebpf.Map `ebpf:"flow_by_tuple"`
+	MarkByHook        *ebpf.Map `ebpf:"mark_by_hook"`
+	OwnerByPort       *ebpf.Map `ebpf:"owner_by_port"`
+	ReceivingByThread *ebpf.Map `ebpf:"receiving_by_thread"`
+	RemainsByEnd      *ebpf.Map `ebpf:"remains_by_end"`
+	ScratchByZero     *ebpf.Map `ebpf:"scratch_by_zero"`
+	TallyByKey        *ebpf.Map `ebpf:"tally_by_key"`
+	Tree              *ebpf.Map `ebpf:"tree"`
+	VerdictByCgroup   *ebpf.Map `ebpf:"verdict_by_cgroup"`
 }
 
 func (m *looptraceMaps) Close() error {
@@ -637,6 +650,7 @@ func (m *looptraceMaps) Close() error {
 		m.FlowByTuple,
 		m.MarkByHook,
 		m.OwnerByPort,
+		m.ReceivingByThread,
 		m.RemainsByEnd,
 		m.ScratchByZero,
 		m.TallyByKey,
@@ -698,6 +712,7 @@ type looptracePrograms struct {
 	FeInetRelease *ebpf.Program `ebpf:"fe_inet_release"`
 	FeListen      *ebpf.Program `ebpf:"fe_listen"`
 	FeListen2     *ebpf.Program `ebpf:"fe_listen_2"`
+	FeReceive     *ebpf.Program `ebpf:"fe_receive"`
 	FeRelisten    *ebpf.Program `ebpf:"fe_relisten"`
 	FeRelistenSk  *ebpf.Program `ebpf:"fe_relisten_sk"`
 	FeSockGraft   *ebpf.Program `ebpf:"fe_sock_graft"`
@@ -714,6 +729,7 @@ type looptracePrograms struct {
 	KpInetBind    *ebpf.Program `ebpf:"kp_inet_bind"`
 	KpInetRelease *ebpf.Program `ebpf:"kp_inet_release"`
 	KpListen      *ebpf.Program `ebpf:"kp_listen"`
+	KpReceive     *ebpf.Program `ebpf:"kp_receive"`
 	KpRelisten    *ebpf.Program `ebpf:"kp_relisten"`
 	KpRelistenSk  *ebpf.Program `ebpf:"kp_relisten_sk"`
 	KpSockGraft   *ebpf.Program `ebpf:"kp_sock_graft"`
@@ -730,11 +746,14 @@ type looptracePrograms struct {
 	SeBind        *ebpf.Program `ebpf:"se_bind"`
 	SeConnect     *ebpf.Program `ebpf:"se_connect"`
 	SeListen      *ebpf.Program `ebpf:"se_listen"`
+	SeRecvmsg     *ebpf.Program `ebpf:"se_recvmsg"`
 	SxAccept      *ebpf.Program `ebpf:"sx_accept"`
 	SxAccept4     *ebpf.Program `ebpf:"sx_accept4"`
 	SxBind        *ebpf.Program `ebpf:"sx_bind"`
 	SxConnect     *ebpf.Program `ebpf:"sx_connect"`
 	SxListen      *ebpf.Program `ebpf:"sx_listen"`
+	SxPidfdGetfd  *ebpf.Program `ebpf:"sx_pidfd_getfd"`
+	SxRecvmsg     *ebpf.Program `ebpf:"sx_recvmsg"`
 	TpDestroy     *ebpf.Program `ebpf:"tp_destroy"`
 	TpDestroyTwin *ebpf.Program `ebpf:"tp_destroy_twin"`
 	TpError       *ebpf.Program `ebpf:"tp_error"`
@@ -764,6 +783,7 @@ func (p *looptracePrograms) Close() error {
 		p.FeInetRelease,
 		p.FeListen,
 		p.FeListen2,
+		p.FeReceive,
 		p.FeRelisten,
 		p.FeRelistenSk,
 		p.FeSockGraft,
@@ -780,6 +800,7 @@ func (p *looptracePrograms) Close() error {
 		p.KpInetBind,
 		p.KpInetRelease,
 		p.KpListen,
+		p.KpReceive,
 		p.KpRelisten,
 		p.KpRelistenSk,
 		p.KpSockGraft,
@@ -796,11 +817,14 @@ func (p *looptracePrograms) Close() error {
 		p.SeBind,
 		p.SeConnect,
 		p.SeListen,
+		p.SeRecvmsg,
 		p.SxAccept,
 		p.SxAccept4,
 		p.SxBind,
 		p.SxConnect,
 		p.SxListen,
+		p.SxPidfdGetfd,
+		p.SxRecvmsg,
 		p.TpDestroy,
 		p.TpDestroyTwin,
 		p.TpError,

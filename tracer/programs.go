@@ -31,6 +31,8 @@ var optional = map[string]string{
 	"tp_send":         "first datagrams of connected UDP sockets (tracepoint sock_send_length, since 6.3)",
 	"tp_uring_cqe":    "io_uring (tracepoint io_uring_complete)",
 	"tp_uring_res":    "io_uring (tracepoint io_uring_complete)",
+	"fe_receive":      "who holds a socket since it was passed on, within a second (kernel built without security modules)",
+	"kp_receive":      "who holds a socket since it was passed on, within a second (kernel built without security modules)",
 	"fe_inet6_bind":   "IPv6 (kernel built without it, or as a module)",
 	"fe_v6_connect":   "IPv6 (kernel built without it, or as a module)",
 	"fe_udp6_sendmsg": "IPv6 (kernel built without it, or as a module)",
@@ -95,6 +97,8 @@ func (k *kernelTypes) fits(name string, spec *ebpf.ProgramSpec) bool {
 		return k.params("__inet_listen_sk") < 0
 	case "fe_relisten_sk", "kp_relisten_sk":
 		return k.params("__inet_listen_sk") >= 0
+	case "kp_receive":
+		return k.params(spec.AttachTo) >= 0
 	case "tp_uring_cqe":
 		return k.tracepointParams("io_uring_complete") == 3
 	case "tp_uring_res":

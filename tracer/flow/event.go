@@ -20,6 +20,7 @@ const (
 	KindExit
 	KindRename
 	KindRefused
+	KindReceived
 )
 
 // Flags of an event: `enum event_flag` in bpf/event.h.

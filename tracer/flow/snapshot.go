@@ -78,15 +78,22 @@ const lookDelay = uint64(200 * time.Millisecond)
 // forked notes that a process which holds ports has a child now, which holds them too.
 func (t *Table) forked(ev *TaskEvent) {
 	parent := t.procs.lookup(ev.ParentPID, ev.ParentStart)
-	if parent != nil && t.holding[&parent.Process] > 0 && t.lookAt == 0 {
-		t.lookAt = ev.Time + lookDelay
+	if parent != nil && t.holding[&parent.Process] > 0 {
+		t.lookSoon(ev.Time)
+	}
+}
+
+// lookSoon asks for a look; several within its delay are one.
+func (t *Table) lookSoon(at uint64) {
+	if t.lookAt == 0 {
+		t.lookAt = at + lookDelay
 	}
 }
 
 // WantsLook says that the table of open files should be looked at now: who holds what may have
-// changed. A fork is seen; a descriptor that is passed on, and one that is closed while others
-// hold the socket, are not: so the table is looked at twice a second while anything is held, unless
-// looks take long. Give the rows to Look.
+// changed. A fork is seen, and a descriptor that another process gets; one that is closed while others
+// hold the socket is not, and io_uring's ways are not in each hook form: so the table is looked at twice
+// a second while anything is held, unless looks take long. Give the rows to Look.
 func (t *Table) WantsLook(now uint64) bool {
 	due := t.lookAt
 	if len(t.holding) > 0 {

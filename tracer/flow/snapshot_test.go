@@ -2,7 +2,10 @@
 
 package flow
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 // Steps of the snapshot: rows, then the end of it.
 
@@ -299,6 +302,15 @@ func TestLook(t *testing.T) {
 				"410ms #7 connect cli/20 127.0.0.1:40000 > kid/11(snapshot) 127.0.0.1:80 took=1ms",
 				"412ms #7 accept cli/20~ 127.0.0.1:40000 > kid/11~ 127.0.0.1:80 took=2ms",
 			},
+		},
+		{
+			name: "a descriptor that is passed on is followed by a look, however long the last one took",
+			look: isConn,
+			steps: []step{
+				serve(100, 1, srv, "127.0.0.1:80"), func(s *scene) { s.table.Look(nil, time.Hour) }, wants(1000),
+				observeTask(task(KindReceived, 1000, nobody, child)), wants(1199), wants(1200), wants(1201),
+			},
+			want: []string{"no", "no", "yes", "no"},
 		},
 		{
 			name:  "rows of sockets that have gone, or of nobody",

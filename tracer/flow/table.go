@@ -178,7 +178,7 @@ func (t *Table) ObserveConn(ev *ConnEvent) {
 	}
 }
 
-// ObserveTask takes a fork, an exit or a renaming.
+// ObserveTask takes a fork, an exit, a renaming, or a descriptor that came from another process.
 func (t *Table) ObserveTask(ev *TaskEvent) {
 	t.now = ev.Time
 	switch ev.Kind {
@@ -189,6 +189,8 @@ func (t *Table) ObserveTask(ev *TaskEvent) {
 		t.procs.exit(ev, t.wall(ev.Time))
 	case KindRename:
 		t.procs.rename(ev)
+	case KindReceived:
+		t.lookSoon(ev.Time)
 	}
 }
 

@@ -290,6 +290,20 @@ static int take(const char *name)
 	return keep_fd(name, fd);
 }
 
+/* getfd NAME PID FD: pidfd_getfd(2). */
+static int get_fd(char **w)
+{
+	int pidfd = syscall(SYS_pidfd_open, atoi(w[2]), 0), fd, err;
+
+	if (pidfd < 0)
+		return -1;
+	fd = syscall(SYS_pidfd_getfd, pidfd, atoi(w[3]), 0);
+	err = errno;
+	close(pidfd);
+	errno = err;
+	return keep_fd(w[1], fd);
+}
+
 /* Forks, with a number of the caller's choice if it names one (clone3, since 5.5). */
 static int fork_as(int pid)
 {
@@ -552,6 +566,8 @@ static int call(char *line, char *out, size_t size)
 		ret = refused(atoi(w[1]), w[2]);
 	else if (IS("take"))
 		ret = take(w[1]);
+	else if (IS("getfd"))
+		ret = get_fd(w);
 	else if (IS("thread"))
 		ret = start_thread(w, n);
 	else if (IS("join"))
