@@ -40,10 +40,10 @@ func TestKernelFilters(t *testing.T) {
 
 func testFilters(t *testing.T, form Form, names []string, cases map[string]filterCase) {
 	s := newFilterScene(t)
-	all := start(t, Config{Hooks: form, MaxDoubt: asked})
+	all := start(t, Config{Hooks: form, MaxDoubt: patience})
 	some := make(map[string]*trace)
 	for _, name := range names {
-		some[name] = start(t, Config{Hooks: form, MaxDoubt: asked, Filter: cases[name].filter(s)})
+		some[name] = start(t, Config{Hooks: form, MaxDoubt: patience, Filter: cases[name].filter(s)})
 	}
 	s.play()
 	unfiltered := all.finish()
@@ -222,7 +222,12 @@ func (s *filterScene) play() {
 }
 
 // asked is time for each tracer to walk the kernel's tables: what holds a port is still there then.
-const asked = time.Second
+func asked() time.Duration {
+	if inGuest() {
+		return 5 * time.Second
+	}
+	return 2 * time.Second
+}
 
 // holders: ports that cannot be had for connections which most filters keep from the ledger, alive
 // and over.
@@ -237,12 +242,12 @@ func holders(server, client, user, other *actor) {
 	server.do("accept p q")
 	user.do("socket h tcp4")
 	user.fail(unix.EADDRINUSE, "bind h %s", at) // a connection
-	time.Sleep(asked)
+	time.Sleep(asked())
 	client.do("close o")
 	server.do("recv q 1")
 	server.do("close q")
 	user.fail(unix.EADDRINUSE, "bind h %s", at) // its TIME_WAIT
-	time.Sleep(asked)
+	time.Sleep(asked())
 	server.do("close p")
 
 	other.do("socket p tcp4")
@@ -254,7 +259,7 @@ func holders(server, client, user, other *actor) {
 	other.do("accept p q")
 	other.do("close p")
 	user.fail(unix.EADDRINUSE, "bind h %s", gone) // it outlived its listener
-	time.Sleep(asked)
+	time.Sleep(asked())
 	other.do("close q")
 	client.do("recv o 1")
 	client.do("close o")

@@ -241,7 +241,7 @@ func startWith(t *testing.T, cfg Config, prepare func(*Tracer) error) *trace {
 	t.Helper()
 	cfg.Version = "test"
 	if inGuest() {
-		cfg.MaxDoubt = 5 * time.Second // its tables take longer to walk than a record may wait elsewhere
+		cfg.MaxDoubt = max(cfg.MaxDoubt, 5*time.Second) // its tables take longer to walk than a record may wait elsewhere
 	}
 	tracer, err := New(cfg)
 	if err != nil {
