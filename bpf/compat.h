@@ -47,6 +47,74 @@ static __always_inline u32 port_range(struct net *net)
 	return BPF_CORE_READ(packed, range);
 }
 
+/*
+ * Who holds a port, in the kernel's bind table: since 6.8 a port's sockets hang in a second bucket for
+ * each address; before, all in one.
+ */
+struct inet_bind_bucket___by_address {
+	struct hlist_head bhash2;
+} __attribute__((preserve_access_index));
+
+struct inet_bind2_bucket {
+	struct hlist_node bhash_node;
+	struct hlist_head owners;
+} __attribute__((preserve_access_index));
+
+static __always_inline struct hlist_node *next_node(struct hlist_node *n)
+{
+	return BPF_CORE_READ(n, next);
+}
+
+#define ENTRY(node, type, field) ((void *)(node)-bpf_core_field_offset(type, field))
+
+/* The first bucket of a second kind; NULL where there are none. */
+static __always_inline struct hlist_node *first_address(struct inet_bind_bucket *tb)
+{
+	struct inet_bind_bucket___by_address *two = (void *)tb;
+
+	if (bpf_core_field_exists(two->bhash2))
+		return BPF_CORE_READ(two, bhash2.first);
+	return NULL;
+}
+
+/* The first socket of such a bucket. */
+static __always_inline struct hlist_node *first_of_address(struct hlist_node *address)
+{
+	struct inet_bind2_bucket *tb2 = (void *)address;
+
+	if (!bpf_core_field_exists(tb2->bhash_node))
+		return NULL;
+	tb2 = ENTRY(address, struct inet_bind2_bucket, bhash_node);
+	return BPF_CORE_READ(tb2, owners.first);
+}
+
+static __always_inline struct hlist_node *first_owner(struct inet_bind_bucket *tb)
+{
+	if (bpf_core_field_exists(tb->owners))
+		return BPF_CORE_READ(tb, owners.first);
+	return NULL;
+}
+
+/* Since 6.1 each network namespace says where its table is; before, it is the protocol's. */
+static __always_inline struct inet_hashinfo *tcp_table(struct sock *sk)
+{
+	struct net *net = BPF_CORE_READ(sk, __sk_common.skc_net.net);
+	struct inet_hashinfo *table = BPF_CORE_READ(sk, __sk_common.skc_prot, h.hashinfo);
+
+	if (!table && bpf_core_field_exists(net->ipv4.tcp_death_row.hashinfo))
+		table = BPF_CORE_READ(net, ipv4.tcp_death_row.hashinfo);
+	return table;
+}
+
+/* since 6.4 (6018e1f407cc): a loop whose body is verified once */
+struct bpf_iter_num {
+	u64 state;
+};
+
+extern int bpf_iter_num_new(struct bpf_iter_num *it, int start, int end) __ksym __weak;
+extern int *bpf_iter_num_next(struct bpf_iter_num *it) __ksym __weak;
+extern void bpf_iter_num_destroy(struct bpf_iter_num *it) __ksym __weak;
+
 /* since 6.10 (fc7566ad0a82) */
 extern void bpf_preempt_disable(void) __ksym __weak;
 extern void bpf_preempt_enable(void) __ksym __weak;

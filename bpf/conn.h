@@ -170,19 +170,6 @@ static __always_inline enum end end_of(struct conn *c, u64 sk)
 	return END_NONE;
 }
 
-/* One end of a connection, then the other: in this order, unlike `tuple_of`. */
-static __always_inline void end_key(struct tuple *key, const u8 *addr, u16 port, const u8 *peer,
-				    u16 peer_port, u32 netns)
-{
-	__builtin_memset(key, 0, sizeof(*key));
-	__builtin_memcpy(&key->addr[0], addr, 16);
-	__builtin_memcpy(&key->addr[2], peer, 16);
-	key->port[0] = port;
-	key->port[1] = peer_port;
-	key->netns = netns;
-	key->proto = IPPROTO_TCP;
-}
-
 /* User space is not told that this connection ended: what its TIME_WAIT is of is kept here. */
 static __always_inline void note_remains(const struct conn *c, u32 netns, u64 now)
 {

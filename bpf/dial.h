@@ -13,7 +13,6 @@
 #define EACCES 13
 #define EINVAL 22
 #define EPIPE 32
-#define EADDRINUSE 98
 #define EADDRNOTAVAIL 99
 #define ENETUNREACH 101
 #define ECONNRESET 104

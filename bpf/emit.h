@@ -20,7 +20,8 @@ static __always_inline void *reserve(u64 size, u16 kind, u64 now)
 		return NULL;
 	}
 	/* task records are kilobytes and say how much of them is filled: only the head is zeroed */
-	__builtin_memset(h, 0, size > sizeof(struct conn_event) ? sizeof(struct task_event) : size);
+	__builtin_memset(h, 0,
+			 size > sizeof(struct in_use_event) ? sizeof(struct task_event) : size);
 	h->time = now;
 	h->kind = kind;
 	return h;

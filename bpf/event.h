@@ -39,6 +39,7 @@ enum event_flag {
 	FLAG_REUSE = 1 << 12,
 	FLAG_REUSEPORT = 1 << 13,
 	FLAG_QUEUE = 1 << 14, /* connect: queue_length and queue_limit are known */
+	FLAG_ORPHAN = 1 << 15, /* held_row: no process has the socket open */
 };
 
 enum closer { CLOSER_UNKNOWN = 0, CLOSER_CLIENT = 1, CLOSER_SERVER = 2 };
@@ -158,6 +159,12 @@ struct held_row {
 	u32 state;
 };
 
+/* KIND_BIND and KIND_LISTEN of TCP with EADDRINUSE, for a port that was named */
+struct in_use_event {
+	struct sock_event s;
+	struct held_row way; /* sock 0: nothing is in the way any more */
+};
+
 /* What --summary counts by. Programs by their name: processes come and go by the thousand. */
 struct tally_key {
 	char client[THREAD_NAME];
@@ -204,6 +211,7 @@ _Static_assert(sizeof(struct sock_event) == 128, "wire");
 _Static_assert(sizeof(struct conn_event) == 168, "wire");
 _Static_assert(sizeof(struct task_event) == 64, "wire");
 _Static_assert(sizeof(struct held_row) == 136, "wire");
+_Static_assert(sizeof(struct in_use_event) == 264, "wire");
 _Static_assert(sizeof(struct tally_key) == 40, "wire");
 _Static_assert(sizeof(struct tally) == 472, "wire");
 

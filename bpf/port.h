@@ -5,6 +5,7 @@
 
 #include "emit.h"
 #include "filter.h"
+#include "way.h"
 
 /* What a process asked bind() for. */
 struct request {
@@ -22,19 +23,6 @@ static __always_inline void fill_sock(struct sock_event *ev, const struct ends *
 	ev->port = e->lport;
 	ev->proto = proto;
 	ev->actor = *o;
-}
-
-static __always_inline u16 sock_flags(struct sock *sk)
-{
-	u16 flags = 0;
-
-	if (BPF_CORE_READ_BITFIELD_PROBED(sk, __sk_common.skc_ipv6only))
-		flags |= FLAG_V6ONLY;
-	if (BPF_CORE_READ_BITFIELD_PROBED(sk, __sk_common.skc_reuse))
-		flags |= FLAG_REUSE;
-	if (BPF_CORE_READ_BITFIELD_PROBED(sk, __sk_common.skc_reuseport))
-		flags |= FLAG_REUSEPORT;
-	return flags;
 }
 
 /* Counts a listener or UDP socket on its port. */
@@ -134,11 +122,25 @@ static __always_inline u64 id_of_socket(struct sock *sk, u64 now)
 	return b.id;
 }
 
+static __always_inline void fill_failed_bind(struct sock_event *ev, struct sock *sk,
+					     const struct ends *e, u16 proto,
+					     const struct request *req, const struct owner *o,
+					     int ret)
+{
+	fill_sock(ev, e, proto, o);
+	ev->h.flags |= sock_flags(sk) | (req->known ? FLAG_REQUESTED : 0);
+	ev->id = id_of_socket(sk, ev->h.time);
+	copy_address(ev->req_addr, &req->addr);
+	ev->req_port = req->port;
+	ev->error = -ret;
+}
+
 /* bind() returned; `held` is the socket that the kernel function or the descriptor names. */
 static __always_inline void bind_returned(struct sock *held, const struct request *req, int ret)
 {
 	struct sock *sk = inner_sock(held);
 	u16 proto = sk ? inet_proto(sk) : 0;
+	struct in_use_event *in_use;
 	struct sock_event *ev;
 	struct owner o;
 	struct ends e;
@@ -156,18 +158,32 @@ static __always_inline void bind_returned(struct sock *held, const struct reques
 		return;
 	}
 	now = bpf_ktime_get_boot_ns();
+	e.local = req->addr; /* the socket has no port now, only a wish */
+	e.lport = req->port;
+	if (ret == -EADDRINUSE && proto == IPPROTO_TCP && req->port) {
+		in_use = reserve(sizeof(*in_use), KIND_BIND, now);
+		if (!in_use)
+			return;
+		fill_failed_bind(&in_use->s, sk, &e, proto, req, &o, ret);
+		fill_in_way(&in_use->way, sk, &e, o.uid);
+		submit(in_use);
+		return;
+	}
 	ev = reserve(sizeof(*ev), KIND_BIND, now);
 	if (!ev)
 		return;
-	fill_sock(ev, &e, proto, &o);
-	ev->h.flags |= sock_flags(sk) | (req->known ? FLAG_REQUESTED : 0);
-	ev->id = id_of_socket(sk, now);
-	/* The socket has no port now, only a wish. */
-	copy_address(ev->addr, &req->addr);
-	copy_address(ev->req_addr, &req->addr);
-	ev->port = ev->req_port = req->port;
-	ev->error = -ret;
+	fill_failed_bind(ev, sk, &e, proto, req, &o, ret);
 	submit(ev);
+}
+
+static __always_inline void fill_listen(struct sock_event *ev, struct sock *sk,
+					const struct ends *e, const struct owner *o, int ret,
+					int backlog)
+{
+	fill_sock(ev, e, IPPROTO_TCP, o);
+	ev->h.flags |= sock_flags(sk);
+	ev->error = -ret;
+	ev->backlog = backlog;
 }
 
 /*
@@ -178,6 +194,7 @@ static __always_inline void listen_ended(struct sock *sk, int ret, int backlog)
 {
 	u64 key = (u64)sk;
 	struct request none = {};
+	struct in_use_event *in_use;
 	struct sock_event *ev;
 	struct bound *b;
 	struct owner o;
@@ -206,15 +223,26 @@ static __always_inline void listen_ended(struct sock *sk, int ret, int backlog)
 			port_taken(e.netns, e.lport, IPPROTO_TCP, key, b->id, &o);
 		}
 	}
+	if (!id)
+		id = id_of_socket(sk, now);
+	if (backlog < 0)
+		backlog = BPF_CORE_READ(sk, sk_max_ack_backlog);
+	if (ret == -EADDRINUSE && e.lport) {
+		in_use = reserve(sizeof(*in_use), KIND_LISTEN, now);
+		if (!in_use)
+			return;
+		fill_listen(&in_use->s, sk, &e, &o, ret, backlog);
+		in_use->s.id = id;
+		fill_in_way(&in_use->way, sk, &e, o.uid);
+		submit(in_use);
+		return;
+	}
 	ev = reserve(sizeof(*ev), KIND_LISTEN, now);
 	if (!ev)
 		return;
-	fill_sock(ev, &e, IPPROTO_TCP, &o);
-	ev->h.flags |= sock_flags(sk);
-	ev->id = id ? id : id_of_socket(sk, now);
+	fill_listen(ev, sk, &e, &o, ret, backlog);
+	ev->id = id;
 	ev->since = listen_since;
-	ev->error = -ret;
-	ev->backlog = backlog >= 0 ? backlog : BPF_CORE_READ(sk, sk_max_ack_backlog);
 	submit(ev);
 }
 

@@ -107,6 +107,19 @@ static __always_inline bool is_loopback(const union address *a)
 DEFINE_ENDS(ends_direct, DIRECT)
 DEFINE_ENDS(ends_probed, PROBED)
 
+static __always_inline u16 sock_flags(struct sock *sk)
+{
+	u16 flags = 0;
+
+	if (BPF_CORE_READ_BITFIELD_PROBED(sk, __sk_common.skc_ipv6only))
+		flags |= FLAG_V6ONLY;
+	if (BPF_CORE_READ_BITFIELD_PROBED(sk, __sk_common.skc_reuse))
+		flags |= FLAG_REUSE;
+	if (BPF_CORE_READ_BITFIELD_PROBED(sk, __sk_common.skc_reuseport))
+		flags |= FLAG_REUSEPORT;
+	return flags;
+}
+
 static __always_inline u32 sock_netns(void *sk)
 {
 	struct sock *s = sk;

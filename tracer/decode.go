@@ -19,6 +19,7 @@ const (
 	connSize   = int(unsafe.Sizeof(flow.ConnEvent{}))
 	taskSize   = int(unsafe.Sizeof(flow.TaskEvent{}))
 	heldSize   = int(unsafe.Sizeof(flow.HeldRow{}))
+	inUseSize  = sockSize + heldSize // struct in_use_event
 
 	execHead  = taskSize + 8 + 4*2 + 4
 	argsMax   = 1024
@@ -52,6 +53,10 @@ func (t *Tracer) observe(raw []byte) error {
 		if err != nil {
 			return err
 		}
+		if len(raw) >= inUseSize && ev.Error != 0 {
+			t.observeInUse(ev, (*flow.HeldRow)(unsafe.Pointer(&raw[sockSize])))
+			return nil
+		}
 		t.table.ObserveSock(ev)
 	case flow.KindFork, flow.KindExit, flow.KindRename, flow.KindReceived:
 		if len(raw) < taskSize {
@@ -69,6 +74,15 @@ func (t *Tracer) observe(raw []byte) error {
 		return errKind
 	}
 	return nil
+}
+
+func (t *Tracer) observeInUse(ev *flow.SockEvent, way *flow.HeldRow) {
+	if t.jiffy == 0 && way.Jiffies != 0 {
+		if t.jiffy = jiffyOf(way.Jiffies, monotonic()); t.jiffy != 0 {
+			t.table.SetJiffy(t.jiffy)
+		}
+	}
+	t.table.ObserveInUse(ev, way)
 }
 
 func sockEvent(raw []byte) (*flow.SockEvent, error) {

@@ -89,6 +89,22 @@ type looptraceConn struct {
 	Barrier       uint64
 }
 
+type looptraceContest struct {
+	_    structs.HostLayout
+	Addr struct {
+		_ structs.HostLayout
+		B [16]uint8
+	}
+	Sk    uint64
+	Uid   uint32
+	Flags uint16
+	Port  uint16
+	Found uint64
+	Until uint64
+	Way   uint32
+	_     [4]byte
+}
+
 type looptraceDial struct {
 	_     structs.HostLayout
 	Owner struct {
@@ -307,6 +323,7 @@ const (
 	looptraceMapBoundBySock       = "bound_by_sock"
 	looptraceMapCallByThread      = "call_by_thread"
 	looptraceMapConnByTuple       = "conn_by_tuple"
+	looptraceMapContestByZero     = "contest_by_zero"
 	looptraceMapCounters          = "counters"
 	looptraceMapDialBySock        = "dial_by_sock"
 	looptraceMapDyingBySock       = "dying_by_sock"
@@ -421,7 +438,7 @@ const (
 	looptraceVarWantTcp           = "want_tcp"
 	looptraceVarWantUdp           = "want_udp"
 	looptraceVarWireExec          = "wire_exec"
-	looptraceVarWireHeld          = "wire_held"
+	looptraceVarWireInUse         = "wire_in_use"
 )
 
 // loadLooptrace returns the embedded CollectionSpec for looptrace.
@@ -542,6 +559,7 @@ type looptraceMapSpecs struct {
 	BoundBySock       *ebpf.MapSpec `ebpf:"bound_by_sock"`
 	CallByThread      *ebpf.MapSpec `ebpf:"call_by_thread"`
 	ConnByTuple       *ebpf.MapSpec `ebpf:"conn_by_tuple"`
+	ContestByZero     *ebpf.MapSpec `ebpf:"contest_by_zero"`
 	Counters          *ebpf.MapSpec `ebpf:"counters"`
 	DialBySock        *ebpf.MapSpec `ebpf:"dial_by_sock"`
 	DyingBySock       *ebpf.MapSpec `ebpf:"dying_by_sock"`
@@ -595,7 +613,7 @@ type looptraceVariableSpecs struct {
 	WantTcp      *ebpf.VariableSpec `ebpf:"want_tcp"`
 	WantUdp      *ebpf.VariableSpec `ebpf:"want_udp"`
 	WireExec     *ebpf.VariableSpec `ebpf:"wire_exec"`
-	WireHeld     *ebpf.VariableSpec `ebpf:"wire_held"`
+	WireInUse    *ebpf.VariableSpec `ebpf:"wire_in_use"`
 }
 
 // looptraceObjects contains all objects after they have been loaded into the kernel.
@@ -621,6 +639,7 @@ type looptraceMaps struct {
 	BoundBySock       *ebpf.Map `ebpf:"bound_by_sock"`
 	CallByThread      *ebpf.Map `ebpf:"call_by_thread"`
 	ConnByTuple       *ebpf.Map `ebpf:"conn_by_tuple"`
+	ContestByZero     *ebpf.Map `ebpf:"contest_by_zero"`
 	Counters          *ebpf.Map `ebpf:"counters"`
 	DialBySock        *ebpf.Map `ebpf:"dial_by_sock"`
 	DyingBySock       *ebpf.Map `ebpf:"dying_by_sock"`
@@ -642,6 +661,7 @@ func (m *looptraceMaps) Close() error {
 		m.BoundBySock,
 		m.CallByThread,
 		m.ConnByTuple,
+		m.ContestByZero,
 		m.Counters,
 		m.DialBySock,
 		m.DyingBySock,
@@ -696,7 +716,7 @@ type looptraceVariables struct {
 	WantTcp      *ebpf.Variable `ebpf:"want_tcp"`
 	WantUdp      *ebpf.Variable `ebpf:"want_udp"`
 	WireExec     *ebpf.Variable `ebpf:"wire_exec"`
-	WireHeld     *ebpf.Variable `ebpf:"wire_held"`
+	WireInUse    *ebpf.Variable `ebpf:"wire_in_use"`
 }
 
 // looptracePrograms contains all programs after they have been loaded into the kernel.

@@ -67,7 +67,8 @@ type Tracer struct {
 	looking bool // a look at the table of open files is under way
 	looked  chan look
 
-	asking   bool // a walk through the kernel's tables is under way
+	jiffy    time.Duration // 0: not known
+	asking   bool          // a walk through the kernel's tables is under way
 	answered chan []*flow.Answer
 	fresh    []*flow.Answer // came since the ring was read last
 	drained  bool           // the last read emptied the ring

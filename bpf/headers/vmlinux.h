@@ -136,22 +136,62 @@ struct ns_common {
 	unsigned int inum;
 };
 
+typedef struct {
+	__u32 val;
+} kuid_t;
+
+struct hlist_node {
+	struct hlist_node *next;
+};
+
+struct hlist_head {
+	struct hlist_node *first;
+};
+
+struct inet_bind_hashbucket {
+	struct hlist_head chain;
+};
+
+struct inet_hashinfo {
+	struct inet_bind_hashbucket *bhash;
+	unsigned int bhash_size;
+};
+
+struct inet_timewait_death_row {
+	struct inet_hashinfo *hashinfo;
+};
+
+struct proto {
+	union {
+		struct inet_hashinfo *hashinfo;
+	} h;
+};
+
 struct local_ports {
 	int none; /* its members differ between kernels: compat.h */
 };
 
 struct netns_ipv4 {
+	struct inet_timewait_death_row tcp_death_row;
 	struct local_ports ip_local_ports;
 };
 
 struct net {
 	struct ns_common ns;
+	u32 hash_mix;
 	struct netns_ipv4 ipv4;
 };
 
 typedef struct {
 	struct net *net;
 } possible_net_t;
+
+struct inet_bind_bucket {
+	possible_net_t ib_net;
+	unsigned short port;
+	struct hlist_node node;
+	struct hlist_head owners; /* other names since 6.8: compat.h */
+};
 
 struct sock_common {
 	union {
@@ -172,6 +212,8 @@ struct sock_common {
 	unsigned char skc_reuseport : 1;
 	unsigned char skc_ipv6only : 1;
 	unsigned char skc_net_refcnt : 1;
+	struct hlist_node skc_bind_node;
+	struct proto *skc_prot;
 	possible_net_t skc_net;
 	struct in6_addr skc_v6_daddr;
 	struct in6_addr skc_v6_rcv_saddr;
@@ -195,6 +237,7 @@ struct sock {
 	u16 sk_protocol;
 	u16 sk_type;
 	u8 sk_shutdown;
+	kuid_t sk_uid;
 	unsigned char sk_userlocks : 4;
 	int sk_err;
 };
@@ -302,10 +345,6 @@ typedef struct {
 struct signal_struct {
 	atomic_t live;
 };
-
-typedef struct {
-	__u32 val;
-} kuid_t;
 
 struct cred {
 	kuid_t uid;

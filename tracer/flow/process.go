@@ -159,7 +159,7 @@ func (ps *processes) user(uid uint32) string {
 func (ps *processes) fork(ev *TaskEvent) {
 	if k := ps.lookup(ev.Task.PID, ev.Task.Start); k != nil { // /proc told of it before
 		if parent := ps.lookup(ev.ParentPID, ev.ParentStart); parent != nil {
-			k.tree = k.tree || parent.tree
+			k.tree, parent.forked = k.tree || parent.tree, ev.Time
 		}
 		return
 	}
@@ -170,6 +170,7 @@ func (ps *processes) fork(ev *TaskEvent) {
 		child.ProcessID = ev.Task
 		child.Exit, child.Exited = Exit{}, time.Time{}
 		child.Ancestors = ps.ancestors(parent)
+		child.forked, parent.forked = 0, ev.Time
 	}
 	child.ParentPID = ev.ParentPID
 	child.Comm = cString(ev.Comm[:])

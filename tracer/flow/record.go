@@ -144,6 +144,7 @@ type Process struct {
 	Exited      time.Time
 
 	tree     bool   // belongs to the tree of `run`
+	forked   uint64 // when it had a child last
 	execComm string // as exec set it; a script's is the script
 }
 

@@ -59,8 +59,9 @@ type Table struct {
 	doubts    []doubt                        // failures that wait for an answer, oldest first
 	answers   map[uint32]*Answer
 	askedAt   uint64
-	sees      bool // every connection is told of: the kernel side drops none
-	endless   bool // the end of no TCP connection is told of: none is kept
+	jiffy     time.Duration // 0: not known
+	sees      bool          // every connection is told of: the kernel side drops none
+	endless   bool          // the end of no TCP connection is told of: none is kept
 	lost      map[string]uint64
 
 	now     uint64 // of the event being observed

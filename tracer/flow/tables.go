@@ -90,7 +90,8 @@ func (a *Answer) Index() {
 // doubt is a failed call that waits for an answer: a bind or listen, or a connect.
 type doubt struct {
 	sock   SockEvent
-	holder *Holder // what the ledger held against it at that moment
+	holder *Holder // what was held against it at that moment
+	way    HeldRow // by the kernel's bind table; Sock 0: by the ledger
 	conn   *conn
 }
 
@@ -161,11 +162,19 @@ func (t *Table) resolve(ready func(*doubt) bool) {
 			d.conn.answer = t.known(netns, at)
 			t.emitConnect(d.conn)
 		} else {
-			t.tellFailed(&d.sock, d.holder, t.known(netns, at))
+			t.tellDoubt(d, t.known(netns, at))
 		}
 	}
 	clear(t.doubts[len(keep):])
 	t.doubts = keep
+}
+
+func (t *Table) tellDoubt(d *doubt, a *Answer) {
+	if d.way.Sock != 0 {
+		t.tellFailed(&d.sock, t.ownInWay(d.holder, &d.way, &d.sock, a), a)
+		return
+	}
+	t.tellFailed(&d.sock, t.judge(d.holder, a, &d.sock, addrOf(d.sock.Addr)), a)
 }
 
 // resolveSocket lets out what waits of a socket, before a later record of it.
@@ -211,6 +220,9 @@ func (row *HeldRow) blocks(ev *SockEvent, addr netip.Addr) bool {
 // and some are not, which only the tables tell.
 func (t *Table) judge(known *Holder, a *Answer, ev *SockEvent, addr netip.Addr) *Holder {
 	picky := ev.Flags&FlagReuse != 0
+	if number, _ := wanted(ev); ev.Error != eaddrinuse || number == 0 {
+		return nil
+	}
 	switch {
 	case known != nil && t.plain(known, ev):
 		return known

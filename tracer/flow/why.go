@@ -31,7 +31,7 @@ func (t *Table) failed(ev *SockEvent) {
 			}
 		}
 	}
-	t.tellFailed(ev, h, a)
+	t.tellFailed(ev, t.judge(h, a, ev, addrOf(ev.Addr)), a)
 }
 
 // wanted is the port that a failed bind or listen asked for, and the socket that it failed on.
@@ -57,9 +57,9 @@ func (t *Table) plain(h *Holder, ev *SockEvent) bool {
 	return h.Kind == HolderListener || h.Kind == HolderBound && ev.Flags&FlagReuse == 0 && (t.sees || ev.Proto == UDP)
 }
 
-// tellFailed writes the record of a bind or listen that failed, with what the ledger knew as it
-// happened, and what the kernel's tables said of it since, if they were asked.
-func (t *Table) tellFailed(ev *SockEvent, known *Holder, a *Answer) {
+// tellFailed writes the record of a bind or listen that failed, with what was in its way, or what the
+// kernel's tables say of the ports that are used.
+func (t *Table) tellFailed(ev *SockEvent, h *Holder, a *Answer) {
 	event := "bind"
 	if ev.Kind == KindListen {
 		event = "listen"
@@ -80,7 +80,7 @@ func (t *Table) tellFailed(ev *SockEvent, known *Holder, a *Answer) {
 	case number == 0:
 		s.EphemeralPorts = t.ephemeralPorts(a, ev.Proto, netip.Addr{}, netip.AddrPort{})
 	default:
-		s.Holder = t.judge(known, a, ev, s.Address)
+		s.Holder = h
 	}
 	t.emit(r)
 }
