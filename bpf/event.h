@@ -158,6 +158,25 @@ struct held_row {
 	u32 state;
 };
 
+/* A socket of a process, as a look without hooks has it (list.h): one for each process that holds it. */
+struct list_row {
+	u64 sock; /* kernel address and inode: the same in all rows of a socket, in no other's */
+	u64 inode;
+	u64 id; /* for its records; of a socket, that of its first row counts */
+	struct process_id owner;
+	u8 local[16];
+	u8 remote[16];
+	u16 lport;
+	u16 rport;
+	u16 proto;
+	u16 flags;
+	u32 netns;
+	u32 state;
+	u32 backlog; /* an accepted socket has its listener's */
+	u16 range_low; /* ip_local_port_range of the namespace; 0, 0 for connections */
+	u16 range_high;
+};
+
 /* What --summary counts by. Programs by their name: processes come and go by the thousand. */
 struct tally_key {
 	char client[THREAD_NAME];
@@ -204,6 +223,7 @@ _Static_assert(sizeof(struct sock_event) == 128, "wire");
 _Static_assert(sizeof(struct conn_event) == 168, "wire");
 _Static_assert(sizeof(struct task_event) == 64, "wire");
 _Static_assert(sizeof(struct held_row) == 136, "wire");
+_Static_assert(sizeof(struct list_row) == 96, "wire");
 _Static_assert(sizeof(struct tally_key) == 40, "wire");
 _Static_assert(sizeof(struct tally) == 472, "wire");
 

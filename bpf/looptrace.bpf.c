@@ -13,7 +13,7 @@
 
 #include "event.h"
 #include "conn.h"
-#include "held.h"
+#include "list.h"
 #include "pass.h"
 #include "proc.h"
 #include "snapshot.h"
@@ -142,6 +142,7 @@ int BPF_PROG(tp_rename, struct task_struct *task, const char *comm)
 SNAPSHOT(it_ports, snapshot_port)
 SNAPSHOT(it_conns, snapshot_conn)
 SNAPSHOT(it_held, held_by_file)
+SNAPSHOT(it_list, list_file)
 
 SEC("iter/tcp")
 int it_tcp(struct bpf_iter__tcp *ctx)

@@ -119,6 +119,23 @@ func TestWireLayout(t *testing.T) {
 			{"netns", "Netns"},
 			{"state", "State"},
 		}},
+		{"list_row", flow.ListRow{}, [][2]string{
+			{"sock", "Sock"},
+			{"inode", "Inode"},
+			{"id", "ID"},
+			{"owner", "Owner"},
+			{"local", "Local"},
+			{"remote", "Remote"},
+			{"lport", "LPort"},
+			{"rport", "RPort"},
+			{"proto", "Proto"},
+			{"flags", "Flags"},
+			{"netns", "Netns"},
+			{"state", "State"},
+			{"backlog", "Backlog"},
+			{"range_low", "RangeLow"},
+			{"range_high", "RangeHigh"},
+		}},
 	} {
 		t.Run(tc.c, func(t *testing.T) {
 			var want, got []string
