@@ -25,6 +25,7 @@ char LICENSE[] SEC("license") = "GPL";
 /* Keeps the wire's types in this object's BTF, for the test that compares them with Go's. */
 const struct exec_event *wire_exec __attribute__((unused));
 const struct held_row *wire_held __attribute__((unused));
+const struct list_row *wire_list __attribute__((unused));
 
 /* ---- every form ---- */
 

@@ -424,6 +424,7 @@ const (
 	looptraceVarWantUdp           = "want_udp"
 	looptraceVarWireExec          = "wire_exec"
 	looptraceVarWireHeld          = "wire_held"
+	looptraceVarWireList          = "wire_list"
 )
 
 // loadLooptrace returns the embedded CollectionSpec for looptrace.
@@ -600,6 +601,7 @@ type looptraceVariableSpecs struct {
 	WantUdp      *ebpf.VariableSpec `ebpf:"want_udp"`
 	WireExec     *ebpf.VariableSpec `ebpf:"wire_exec"`
 	WireHeld     *ebpf.VariableSpec `ebpf:"wire_held"`
+	WireList     *ebpf.VariableSpec `ebpf:"wire_list"`
 }
 
 // looptraceObjects contains all objects after they have been loaded into the kernel.
@@ -702,6 +704,7 @@ type looptraceVariables struct {
 	WantUdp      *ebpf.Variable `ebpf:"want_udp"`
 	WireExec     *ebpf.Variable `ebpf:"wire_exec"`
 	WireHeld     *ebpf.Variable `ebpf:"wire_held"`
+	WireList     *ebpf.Variable `ebpf:"wire_list"`
 }
 
 // looptracePrograms contains all programs after they have been loaded into the kernel.

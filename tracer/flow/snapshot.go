@@ -256,8 +256,11 @@ func (t *Table) FinishSnapshot(write bool) {
 // sureListener: of a connection that was there before, nobody saw which listener answered. It is
 // known where there is only one that could have.
 func (t *Table) sureListener(c *conn) bool {
-	fit := 0
-	for _, k := range t.ports[portKey{c.ev.Netns, c.ev.ServerPort, c.ev.Proto}].socks {
+	p, fit := t.ports[portKey{c.ev.Netns, c.ev.ServerPort, c.ev.Proto}], 0
+	if p == nil {
+		return false
+	}
+	for _, k := range p.socks {
 		if k.listening && k.fits(c.server.Address) != fitNone {
 			fit++
 		}
