@@ -54,7 +54,7 @@ const (
 func NewLister(cfg ListConfig) (*Lister, error) {
 	h, err := openList(cfg)
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, unavailable(err, lookNeeds...)
 	}
 	return &Lister{cfg: cfg, hooks: h}, nil
 }

@@ -50,8 +50,11 @@ func ls(c *cli.Context) error {
 	defer l.Close()
 	ctx, stop := interruptible(c.Context, true)
 	defer stop()
-	for {
-		if err := look(l, all, format, watch && isTerminal(os.Stdout)); err != nil {
+	for between := ""; ; between = "\n" {
+		if watch && isTerminal(os.Stdout) {
+			between = "\x1b[H\x1b[2J" // home, clear (ECMA-48)
+		}
+		if err := look(l, all, format, between); err != nil {
 			return err
 		}
 		if !watch {
@@ -65,8 +68,9 @@ func ls(c *cli.Context) error {
 	}
 }
 
-// look lists once. JSON has no TIME_WAITs: they are no records, nobody did anything.
-func look(l *tracer.Lister, all bool, format string, clearFirst bool) error {
+// look lists once; as text, after what parts it from the look before. JSON has no TIME_WAITs: they are no records,
+// nobody did anything.
+func look(l *tracer.Lister, all bool, format, between string) error {
 	var page lsPage
 	json := output.NewJSON(os.Stdout)
 	listing, err := l.List(func(r *flow.Record) error {
@@ -92,7 +96,7 @@ func look(l *tracer.Lister, all bool, format string, clearFirst bool) error {
 	for _, w := range listing.Waiting {
 		page.addWaiting(w)
 	}
-	return page.print(os.Stdout, clearFirst)
+	return page.print(os.Stdout, between)
 }
 
 // tellIncomplete says what is missing from a list.

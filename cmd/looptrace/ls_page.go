@@ -128,18 +128,21 @@ func (p *lsPage) addConnection(r *flow.Record) {
 	p.served[served{r.Netns, server}]++
 }
 
-// addWaiting adds a TIME_WAIT.
+// addWaiting adds a TIME_WAIT: no process, but when it ends.
 func (p *lsPage) addWaiting(w tracer.Waiting) {
 	var l lsLine
 	p.put(&l, lsState, "time_wait")
 	p.put(&l, lsProto, "tcp")
 	p.put(&l, lsAddress, netip.AddrPortFrom(w.Address, w.Port).String()+" → "+w.Peer.String())
+	if w.Expires >= 0 {
+		p.put(&l, lsProcess, fmt.Sprintf("free in %.0f s", w.Expires.Seconds()))
+	}
 	p.add(&l, w.Netns)
 }
 
-// print writes the lines, each column as wide as its widest cell. The namespaces are told where a line is of
+// print writes the lines below what parts them from an earlier page, each column as wide as its widest cell. The namespaces are told where a line is of
 // another one than looptrace itself.
-func (p *lsPage) print(w io.Writer, clearFirst bool) error {
+func (p *lsPage) print(w io.Writer, between string) error {
 	p.countClients()
 	last := lsNetns
 	if p.many || len(p.lines) > 0 && p.netns != netnsHere() {
@@ -156,9 +159,7 @@ func (p *lsPage) print(w io.Writer, clearFirst bool) error {
 		}
 	}
 	out := bufio.NewWriterSize(w, 1<<16)
-	if clearFirst {
-		fmt.Fprint(out, "\x1b[H\x1b[2J") // home, clear (ECMA-48)
-	}
+	out.WriteString(between)
 	var line []byte
 	for i, head := range lsHeads[:last] {
 		line = appendCell(line, []byte(head), widths[i])

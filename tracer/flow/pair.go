@@ -3,7 +3,6 @@
 package flow
 
 import (
-	"bytes"
 	"cmp"
 	"slices"
 )
@@ -28,7 +27,13 @@ type wireEnd struct {
 }
 
 func (e *wireEnd) compare(o *wireEnd) int {
-	return cmp.Or(cmp.Compare(e.port, o.port), bytes.Compare(e.addr[:], o.addr[:]))
+	if e.port != o.port {
+		return cmp.Compare(e.port, o.port)
+	}
+	if e.addr == o.addr {
+		return 0
+	}
+	return addrOf(e.addr).Compare(addrOf(o.addr))
 }
 
 // pairKey is a connection, the same from either end: the lower one is first.
