@@ -39,6 +39,7 @@ enum event_flag {
 	FLAG_REUSE = 1 << 12,
 	FLAG_REUSEPORT = 1 << 13,
 	FLAG_QUEUE = 1 << 14, /* connect: queue_length and queue_limit are known */
+	FLAG_ENDING = 1 << 15, /* snapshot row: the other end has sent its FIN */
 };
 
 enum closer { CLOSER_UNKNOWN = 0, CLOSER_CLIENT = 1, CLOSER_SERVER = 2 };

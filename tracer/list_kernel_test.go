@@ -120,6 +120,11 @@ func TestKernelListAsSnapshot(t *testing.T) {
 		server.do("connect d %s", client.addr("zero"))
 		client.do("accept zero z")
 		server.do("close d") // CLOSE_WAIT: nobody holds the client's end
+		client.do("socket e tcp4")
+		client.do("connect e %s", server.addr("l4"))
+		server.do("accept l4 e")
+		server.do("accept l4 queued")
+		server.do("close e") // CLOSE_WAIT: nobody holds the server's end
 
 		listed, _ := list(t, ListConfig{})
 		tr := start(t, Config{Hooks: form, Snapshot: true})
@@ -128,8 +133,8 @@ func TestKernelListAsSnapshot(t *testing.T) {
 		if d := cmp.Diff(comparable(traced), comparable(listed)); d != "" {
 			t.Errorf("-traced +listed\n%s", d)
 		}
-		if len(listed) != 13 {
-			t.Errorf("%d records, want 13", len(listed))
+		if len(listed) != 14 {
+			t.Errorf("%d records, want 14", len(listed))
 		}
 	})
 }

@@ -40,6 +40,7 @@ const (
 	FlagReuse
 	FlagReusePort
 	FlagQueue
+	FlagEnding
 )
 
 // Who ended a connection first: `enum closer` in bpf/event.h.

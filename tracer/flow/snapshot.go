@@ -194,6 +194,7 @@ func (t *Table) SnapshotConn(ev *ConnEvent) {
 	end, id := &c.client, ev.Client
 	if ev.Flags&FlagServer == 0 {
 		c.portKnown, c.ephemeral = true, ev.Flags&FlagEphemeral != 0
+		c.ending = ev.Flags&FlagEnding != 0
 	}
 	if ev.Flags&FlagServer != 0 {
 		end, id = &c.server, ev.Server
@@ -226,7 +227,7 @@ func addTo(standing, holder Actor) Actor {
 // false keeps the knowledge and is silent.
 func (t *Table) FinishSnapshot(write bool) {
 	for _, c := range t.snapshot.conns {
-		if c.server.Process.P == nil && t.sureListener(c) {
+		if c.server.Process.P == nil && !c.ending && t.sureListener(c) {
 			t.nameServer(c, c.ev.Time)
 		}
 	}
