@@ -41,10 +41,11 @@ func accepted(id uint64, p prog, local, remote string) ListRow {
 	return row
 }
 
-func (row ListRow) in(state uint32) ListRow            { row.State = state; return row }
-func (row ListRow) without() ListRow                   { row.Backlog = 0; return row }
-func (row ListRow) flagged(flags uint16) ListRow       { row.Flags = flags; return row }
-func (row ListRow) of(sock, inode uint64) ListRow      { row.Sock, row.Inode = sock, inode; return row }
+func (row ListRow) in(state uint32) ListRow       { row.State = state; return row }
+func (row ListRow) without() ListRow              { row.Backlog = 0; return row }
+func (row ListRow) flagged(flags uint16) ListRow  { row.Flags = flags; return row }
+func (row ListRow) of(sock, inode uint64) ListRow { row.Sock, row.Inode = sock, inode; return row }
+
 func (row ListRow) datagrams() ListRow                 { row.Proto, row.State = UDP, stateClose; return row }
 func (row ListRow) within(netns uint32) ListRow        { row.Netns = netns; return row }
 func (row ListRow) heldToo(id uint64, by prog) ListRow { row.ID, row.Owner = id, by.id(); return row }
