@@ -134,9 +134,22 @@ func (l *lazyProcesses) one(pid uint32) *flow.Process {
 	return p
 }
 
-// openList loads the programs of a look and the maps that those use, nothing else.
+// openList loads the programs of a look.
 func openList(cfg ListConfig) (*hooks, error) {
 	_ = rlimit.RemoveMemlock() // before 5.11; see openForm
+	spec, err := listSpec(cfg)
+	if err != nil {
+		return nil, err
+	}
+	coll, err := ebpf.NewCollection(spec)
+	if err != nil {
+		return nil, fmt.Errorf("load: %w", firstRefused(spec, err))
+	}
+	return &hooks{coll: coll}, nil
+}
+
+// listSpec gives the programs of a look and the maps that those use, nothing else.
+func listSpec(cfg ListConfig) (*ebpf.CollectionSpec, error) {
 	spec, err := loadLooptrace()
 	if err != nil {
 		return nil, fmt.Errorf("read object: %w", err)
@@ -160,12 +173,5 @@ func openList(cfg ListConfig) (*hooks, error) {
 	s.set("pidns", pidNamespace())
 	s.set("any_local", cfg.Filter.Local)
 	s.set("only_time_wait", true)
-	if s.err != nil {
-		return nil, s.err
-	}
-	coll, err := ebpf.NewCollection(spec)
-	if err != nil {
-		return nil, fmt.Errorf("load: %w", firstRefused(spec, err))
-	}
-	return &hooks{coll: coll}, nil
+	return spec, s.err
 }

@@ -155,8 +155,9 @@ func listening(fd int, at unix.Sockaddr) error {
 func shared(n int) error {
 	var files []*os.File
 	err := each(n, unix.AF_INET, unix.SOCK_STREAM, netip.MustParseAddrPort("127.0.0.1:0"), func(fd int, at unix.Sockaddr) error {
-		files = append(files, os.NewFile(uintptr(fd), ""))
-		return listening(fd, at)
+		own, err := unix.Dup(fd) // a File is closed with its last mention
+		files = append(files, os.NewFile(uintptr(own), ""))
+		return errors.Join(err, listening(fd, at))
 	})
 	cmd := exec.Command("/proc/self/exe", holdCommand, "plain", "0")
 	cmd.ExtraFiles = files
@@ -165,13 +166,9 @@ func shared(n int) error {
 	if err := errors.Join(err, err2, cmd.Start()); err != nil {
 		return err
 	}
-	kept = files
 	_, err = bufio.NewReader(out).ReadString('\n')
 	return err
 }
-
-// kept keeps files from being closed as garbage.
-var kept []*os.File
 
 func open(family, kind int) (int, error) { return unix.Socket(family, kind|unix.SOCK_CLOEXEC, 0) }
 
