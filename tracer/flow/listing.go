@@ -24,7 +24,7 @@ func (t *Table) List(at uint64, rows []ListRow) {
 		}
 	}
 	t.listSocks(at, rows[:socks])
-	for _, p := range t.pairUp(rows[socks:]) {
+	for _, p := range t.pairUp(rows[socks:], rows) {
 		t.listConn(at, &p)
 	}
 }

@@ -177,6 +177,25 @@ func TestList(t *testing.T) {
 			rows: []ListRow{listening(1, srv, "192.0.2.1:80")},
 		},
 		{
+			name: "with --local: what stays in the namespace",
+			cfg:  Config{Filter: Filter{Local: true}},
+			rows: []ListRow{
+				dialled(1, cli, "192.0.2.1:40000", "192.0.2.1:80"), accepted(2, srv, "192.0.2.1:80", "192.0.2.1:40000"),
+				dialled(3, cli, "192.0.2.1:40001", "192.0.2.1:80"),    // queued
+				dialled(4, cli, "192.0.2.1:40002", "198.51.100.1:80"), // another host's
+				dialled(5, cli, "192.0.2.1:40003", "192.0.2.9:80"), dialled(6, oth, "192.0.2.9:40003", "192.0.2.9:80").within(2),
+				listening(7, srv, "192.0.2.1:80"), listening(8, srv, "192.0.2.2:80"), dialled(9, cli, "192.0.2.1:40004", "192.0.2.2:80"),
+			},
+			want: []string{
+				"100ms #7 listen srv/10(snapshot) 192.0.2.1:80 backlog=16 exposed preexisting",
+				"100ms #8 listen srv/10(snapshot) 192.0.2.2:80 backlog=16 exposed preexisting",
+				"100ms #1 connect cli/20(snapshot) 192.0.2.1:40000 > srv/10(snapshot) 192.0.2.1:80 preexisting",
+				"100ms #3 connect cli/20(snapshot) 192.0.2.1:40001 > srv/10(snapshot) 192.0.2.1:80 preexisting",
+				"100ms #9 connect cli/20(snapshot) 192.0.2.1:40004 > srv/10(snapshot) 192.0.2.2:80 preexisting",
+				"100ms #6 connect oth/30(snapshot) 192.0.2.9:40003 > - 192.0.2.9:80 preexisting netns=2",
+			},
+		},
+		{
 			name: "a filter chooses among the records, and changes none",
 			cfg:  Config{Filter: Filter{Ports: Set[uint16]{Include: []uint16{40001}}}},
 			rows: []ListRow{dialled(1, cli, a, http), dialled(2, cli, b, http), dialled(3, oth, c, http), listening(4, srv, http)},

@@ -42,8 +42,8 @@ type pairKey struct {
 	lo, hi wireEnd
 }
 
-// pairUp joins the rows of connections, and gives them by server port, server, client.
-func (t *Table) pairUp(rows []ListRow) []pair {
+// pairUp joins the rows of connections, which are among all, and gives them by server port, server, client.
+func (t *Table) pairUp(rows, all []ListRow) []pair {
 	index := make(map[pairKey]int32, len(rows)/2)
 	pairs := make([]pair, 0, len(rows)/2)
 	links := make([]pairRow, len(rows)) // at once: one by one they cost more than all else
@@ -68,6 +68,7 @@ func (t *Table) pairUp(rows []ListRow) []pair {
 		}
 		links[i].next, *end = *end, &links[i]
 	}
+	pairs = slices.DeleteFunc(pairs, remote(all))
 	for i := range pairs {
 		t.orient(&pairs[i])
 	}
@@ -75,6 +76,28 @@ func (t *Table) pairUp(rows []ListRow) []pair {
 		return cmp.Or(a.to.compare(&b.to), a.from.compare(&b.from), cmp.Compare(a.netns, b.netns))
 	})
 	return pairs
+}
+
+// remote says of connections that loopback has no part in, as there are with Filter.Local, whether they leave the
+// network namespace: only one end is here, and no socket has the other's address.
+func remote(all []ListRow) func(pair) bool {
+	type host struct {
+		netns uint32
+		addr  [16]byte
+	}
+	var here map[host]bool // made when asked for: without Filter.Local it is not
+	return func(p pair) bool {
+		if p.client != nil && p.server != nil || addrOf(p.from.addr).IsLoopback() || addrOf(p.to.addr).IsLoopback() {
+			return false
+		}
+		if here == nil {
+			here = make(map[host]bool)
+			for i := range all {
+				here[host{all[i].Netns, all[i].Local}] = true
+			}
+		}
+		return !here[host{p.netns, p.from.addr}] || !here[host{p.netns, p.to.addr}]
+	}
 }
 
 // orient decides which end dialled. An end of which nothing says that it was accepted dialled; where that is so of
