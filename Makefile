@@ -69,6 +69,11 @@ test-collector: build $(COLLECTOR) ## the OpenTelemetry Collector, killed five t
 	$(GO) test -c -o $(BUILD)/fleet.test ./.ci/fleet
 	$(SUDO) $(BUILD)/fleet.test -test.v -looptrace $(BINARY) -collector $(COLLECTOR)
 
+.PHONY: test-ls
+test-ls: build ## looptrace ls against ss and lsof on the same 10,000 sockets: no difference without a reason (root or sudo)
+	$(GO) build -o $(BUILD)/ls ./.ci/ls
+	$(SUDO) $(BUILD)/ls $(BINARY)
+
 .PHONY: generate
 generate: ## compile the kernel side, for both architectures (needs clang-14, llvm-14, libbpf-dev)
 	$(GO) generate ./tracer
@@ -83,7 +88,7 @@ lint: $(TOOLS)/golangci-lint ## vet, golangci-lint with gofumpt, clang-format, s
 	$(GO) vet ./...
 	$(TOOLS)/golangci-lint run
 	clang-format-14 --dry-run --Werror $(C_FILES)
-	$(GO) vet ./.ci/kernels/report ./.ci/kernels/least ./.ci/fleet
+	$(GO) vet ./.ci/kernels/report ./.ci/kernels/least ./.ci/fleet ./.ci/ls
 	shellcheck .ci/run .ci/kernels/{run,boot,fetch,init,hosts/run,hosts/guest,hosts/talk}
 	shellcheck packaging/build packaging/scripts/* packaging/test/{root,install,contents}
 
@@ -95,6 +100,11 @@ race: ## test the packages without a kernel under them with the race detector (n
 bench: build ## what tracing costs, beside each peer that is installed (BENCH="-rounds 5 -seconds 5")
 	$(GO) build -o $(BUILD)/bench ./.ci/bench
 	$(SUDO) $(BUILD)/bench $(BENCH) $(BINARY)
+
+.PHONY: bench-ls
+bench-ls: build ## how long looptrace ls, ss and lsof take for 50,000 sockets (BENCH="-sockets N -rounds N")
+	$(GO) build -o $(BUILD)/ls ./.ci/ls
+	$(SUDO) $(BUILD)/ls -bench $(BENCH) $(BINARY)
 
 .PHONY: microbench
 microbench: ## run the Go benchmarks, for benchstat
@@ -117,7 +127,7 @@ vagrant: ## check the Vagrantfile
 	VAGRANT_HOME=$$home VAGRANT_CHECKPOINT_DISABLE=1 vagrant validate --ignore-provider
 
 .PHONY: check
-check: fresh lint race arch vagrant test test-collector random test-kernels-some ## all that CI runs
+check: fresh lint race arch vagrant test test-ls test-collector random test-kernels-some ## all that CI runs
 
 .PHONY: man
 man: build ## write build/looptrace.8

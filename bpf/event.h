@@ -39,7 +39,9 @@ enum event_flag {
 	FLAG_REUSE = 1 << 12,
 	FLAG_REUSEPORT = 1 << 13,
 	FLAG_QUEUE = 1 << 14, /* connect: queue_length and queue_limit are known */
-	FLAG_ORPHAN = 1 << 15, /* held_row: no process has the socket open */
+	FLAG_ENDING = 1 << 15, /* snapshot row: the other end has sent its FIN */
+	FLAG_ORPHAN =
+		1 << 15, /* held_row, which has no FLAG_ENDING: no process has the socket open */
 };
 
 enum closer { CLOSER_UNKNOWN = 0, CLOSER_CLIENT = 1, CLOSER_SERVER = 2 };
@@ -165,6 +167,25 @@ struct in_use_event {
 	struct held_row way; /* sock 0: nothing is in the way any more */
 };
 
+/* A socket of a process, as a look without hooks has it (list.h): one for each process that holds it. */
+struct list_row {
+	u64 sock; /* kernel address and inode: the same in all rows of a socket, in no other's */
+	u64 inode;
+	u64 id; /* for its records; of a socket, that of its first row counts */
+	struct process_id owner;
+	u8 local[16];
+	u8 remote[16];
+	u16 lport;
+	u16 rport;
+	u16 proto;
+	u16 flags;
+	u32 netns;
+	u32 state;
+	u32 backlog; /* an accepted socket has its listener's */
+	u16 range_low; /* ip_local_port_range of the namespace; 0, 0 for connections */
+	u16 range_high;
+};
+
 /* What --summary counts by. Programs by their name: processes come and go by the thousand. */
 struct tally_key {
 	char client[THREAD_NAME];
@@ -212,6 +233,7 @@ _Static_assert(sizeof(struct conn_event) == 168, "wire");
 _Static_assert(sizeof(struct task_event) == 64, "wire");
 _Static_assert(sizeof(struct held_row) == 136, "wire");
 _Static_assert(sizeof(struct in_use_event) == 264, "wire");
+_Static_assert(sizeof(struct list_row) == 96, "wire");
 _Static_assert(sizeof(struct tally_key) == 40, "wire");
 _Static_assert(sizeof(struct tally) == 472, "wire");
 

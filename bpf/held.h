@@ -11,6 +11,7 @@
 #include "snapshot.h"
 
 u32 asked_netns; /* written by user space before a walk */
+const volatile bool only_time_wait; /* the second walk gives TIME_WAITs alone */
 
 static __always_inline void held_by_file(struct seq_file *seq, struct task_struct *task,
 					 struct file *file)
@@ -37,6 +38,8 @@ static __always_inline void held_by_tcp(struct seq_file *seq, struct sock_common
 	struct held_row row = {};
 	struct ends e;
 
+	if (only_time_wait && BPF_CORE_READ(skc, skc_state) != TCP_TIME_WAIT)
+		return;
 	ends_common(skc, &e);
 	fill_held(&row, skc, &e, IPPROTO_TCP);
 	if (row.state == TCP_NEW_SYN_RECV)

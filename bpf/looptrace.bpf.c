@@ -13,7 +13,7 @@
 
 #include "event.h"
 #include "conn.h"
-#include "held.h"
+#include "list.h"
 #include "pass.h"
 #include "proc.h"
 #include "snapshot.h"
@@ -25,6 +25,7 @@ char LICENSE[] SEC("license") = "GPL";
 /* Keeps the wire's types in this object's BTF, for the test that compares them with Go's. */
 const struct exec_event *wire_exec __attribute__((unused));
 const struct in_use_event *wire_in_use __attribute__((unused));
+const struct list_row *wire_list __attribute__((unused));
 
 /* ---- every form ---- */
 
@@ -142,6 +143,7 @@ int BPF_PROG(tp_rename, struct task_struct *task, const char *comm)
 SNAPSHOT(it_ports, snapshot_port)
 SNAPSHOT(it_conns, snapshot_conn)
 SNAPSHOT(it_held, held_by_file)
+SNAPSHOT(it_list, list_file)
 
 SEC("iter/tcp")
 int it_tcp(struct bpf_iter__tcp *ctx)

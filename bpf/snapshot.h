@@ -94,8 +94,13 @@ static __always_inline bool was_accepted(struct sock *sk, const struct ends *e)
 	return BPF_CORE_READ(sk, sk_max_ack_backlog) || bpf_map_lookup_elem(&owner_by_port, &key);
 }
 
+static __always_inline bool is_ending(u32 state)
+{
+	return state == TCP_CLOSE_WAIT || state == TCP_LAST_ACK || state == TCP_CLOSING;
+}
+
 static __always_inline void row_of_conn(struct seq_file *seq, struct sock *sk, const struct ends *e,
-					const struct owner *o)
+					u32 state, const struct owner *o)
 {
 	u64 now = bpf_ktime_get_boot_ns();
 	bool server = was_accepted(sk, e);
@@ -134,7 +139,7 @@ static __always_inline void row_of_conn(struct seq_file *seq, struct sock *sk, c
 	ev->h.kind = KIND_CONNECT;
 	ev->h.netns = e->netns;
 	ev->h.flags = (known->preexisting ? FLAG_PREEXISTING : FLAG_LIVE) |
-		      (server ? FLAG_SERVER : 0) |
+		      (server ? FLAG_SERVER : 0) | (is_ending(state) ? FLAG_ENDING : 0) |
 		      (!server && !port_fixed(sk) ? FLAG_EPHEMERAL : 0) |
 		      (e->family == AF_INET6 ? FLAG_IPV6 : 0);
 	ev->id = known->id;
@@ -214,7 +219,7 @@ static __always_inline void snapshot_conn(struct seq_file *seq, struct task_stru
 	if (state == TCP_SYN_SENT)
 		note_dial(sk, &o);
 	else if (state != TCP_CLOSE && state != TCP_LISTEN)
-		row_of_conn(seq, sk, &e, &o);
+		row_of_conn(seq, sk, &e, state, &o);
 }
 
 #endif

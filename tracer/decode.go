@@ -20,6 +20,7 @@ const (
 	taskSize   = int(unsafe.Sizeof(flow.TaskEvent{}))
 	heldSize   = int(unsafe.Sizeof(flow.HeldRow{}))
 	inUseSize  = sockSize + heldSize // struct in_use_event
+	listSize   = int(unsafe.Sizeof(flow.ListRow{}))
 
 	execHead  = taskSize + 8 + 4*2 + 4
 	argsMax   = 1024
@@ -104,6 +105,13 @@ func heldRow(raw []byte) (*flow.HeldRow, error) {
 		return nil, errShort
 	}
 	return (*flow.HeldRow)(unsafe.Pointer(&raw[0])), nil
+}
+
+func listRow(raw []byte) (*flow.ListRow, error) {
+	if len(raw) < listSize {
+		return nil, errShort
+	}
+	return (*flow.ListRow)(unsafe.Pointer(&raw[0])), nil
 }
 
 func execEvent(raw []byte) (flow.ExecEvent, error) {

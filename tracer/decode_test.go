@@ -126,6 +126,23 @@ func TestWireLayout(t *testing.T) {
 			{"s", "S"},
 			{"way", "Way"},
 		}},
+		{"list_row", flow.ListRow{}, [][2]string{
+			{"sock", "Sock"},
+			{"inode", "Inode"},
+			{"id", "ID"},
+			{"owner", "Owner"},
+			{"local", "Local"},
+			{"remote", "Remote"},
+			{"lport", "LPort"},
+			{"rport", "RPort"},
+			{"proto", "Proto"},
+			{"flags", "Flags"},
+			{"netns", "Netns"},
+			{"state", "State"},
+			{"backlog", "Backlog"},
+			{"range_low", "RangeLow"},
+			{"range_high", "RangeHigh"},
+		}},
 	} {
 		t.Run(tc.c, func(t *testing.T) {
 			var want, got []string
@@ -231,7 +248,7 @@ func TestWireConstants(t *testing.T) {
 			"FLAG_RESET": uint64(flow.FlagReset), "FLAG_ACCEPTED": uint64(flow.FlagAccepted), "FLAG_PREEXISTING": uint64(flow.FlagPreexisting),
 			"FLAG_LIVE": uint64(flow.FlagLive), "FLAG_SERVER": uint64(flow.FlagServer), "FLAG_IPV6": uint64(flow.FlagIPv6),
 			"FLAG_REUSE": uint64(flow.FlagReuse), "FLAG_REUSEPORT": uint64(flow.FlagReusePort),
-			"FLAG_QUEUE": uint64(flow.FlagQueue), "FLAG_ORPHAN": uint64(flow.FlagOrphan),
+			"FLAG_QUEUE": uint64(flow.FlagQueue), "FLAG_ENDING": uint64(flow.FlagEnding), "FLAG_ORPHAN": uint64(flow.FlagOrphan),
 		}},
 		{"CLOSER", map[string]uint64{
 			"CLOSER_UNKNOWN": uint64(flow.CloserUnknown), "CLOSER_CLIENT": uint64(flow.CloserClient), "CLOSER_SERVER": uint64(flow.CloserServer),

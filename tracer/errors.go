@@ -43,14 +43,18 @@ func (e *UnavailableError) advice() string {
 
 func (e *UnavailableError) Unwrap() error { return e.cause }
 
-// unavailable explains why loading failed by what the host lacks.
-func unavailable(cause error) error {
+// lookNeeds names the checks on what a look needs, which attaches nothing.
+var lookNeeds = []string{"kernel", "BTF", "CAP_BPF", "CAP_PERFMON", "memlock", "lockdown"}
+
+// unavailable explains why loading failed by what the host lacks, of what is needed; of everything where no check
+// is named.
+func unavailable(cause error, needs ...string) error {
 	if cause == nil {
 		return nil
 	}
 	e := &UnavailableError{cause: cause}
 	for _, c := range hostChecks() {
-		if !c.OK && !c.advice {
+		if !c.OK && !c.advice && (len(needs) == 0 || slices.Contains(needs, c.Name)) {
 			e.missing = append(e.missing, c)
 		}
 	}

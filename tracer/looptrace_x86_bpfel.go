@@ -357,6 +357,7 @@ const (
 	looptraceProgFeV6Connect      = "fe_v6_connect"
 	looptraceProgItConns          = "it_conns"
 	looptraceProgItHeld           = "it_held"
+	looptraceProgItList           = "it_list"
 	looptraceProgItPorts          = "it_ports"
 	looptraceProgItTcp            = "it_tcp"
 	looptraceProgKpDgram          = "kp_dgram"
@@ -426,6 +427,7 @@ const (
 	looptraceVarNotPorts          = "not_ports"
 	looptraceVarNotUsers          = "not_users"
 	looptraceVarOnlyFailed        = "only_failed"
+	looptraceVarOnlyTimeWait      = "only_time_wait"
 	looptraceVarPidns             = "pidns"
 	looptraceVarPids              = "pids"
 	looptraceVarPorts             = "ports"
@@ -439,6 +441,7 @@ const (
 	looptraceVarWantUdp           = "want_udp"
 	looptraceVarWireExec          = "wire_exec"
 	looptraceVarWireInUse         = "wire_in_use"
+	looptraceVarWireList          = "wire_list"
 )
 
 // loadLooptrace returns the embedded CollectionSpec for looptrace.
@@ -502,6 +505,7 @@ type looptraceProgramSpecs struct {
 	FeV6Connect   *ebpf.ProgramSpec `ebpf:"fe_v6_connect"`
 	ItConns       *ebpf.ProgramSpec `ebpf:"it_conns"`
 	ItHeld        *ebpf.ProgramSpec `ebpf:"it_held"`
+	ItList        *ebpf.ProgramSpec `ebpf:"it_list"`
 	ItPorts       *ebpf.ProgramSpec `ebpf:"it_ports"`
 	ItTcp         *ebpf.ProgramSpec `ebpf:"it_tcp"`
 	KpDgram       *ebpf.ProgramSpec `ebpf:"kp_dgram"`
@@ -601,6 +605,7 @@ type looptraceVariableSpecs struct {
 	NotPorts     *ebpf.VariableSpec `ebpf:"not_ports"`
 	NotUsers     *ebpf.VariableSpec `ebpf:"not_users"`
 	OnlyFailed   *ebpf.VariableSpec `ebpf:"only_failed"`
+	OnlyTimeWait *ebpf.VariableSpec `ebpf:"only_time_wait"`
 	Pidns        *ebpf.VariableSpec `ebpf:"pidns"`
 	Pids         *ebpf.VariableSpec `ebpf:"pids"`
 	Ports        *ebpf.VariableSpec `ebpf:"ports"`
@@ -614,6 +619,7 @@ type looptraceVariableSpecs struct {
 	WantUdp      *ebpf.VariableSpec `ebpf:"want_udp"`
 	WireExec     *ebpf.VariableSpec `ebpf:"wire_exec"`
 	WireInUse    *ebpf.VariableSpec `ebpf:"wire_in_use"`
+	WireList     *ebpf.VariableSpec `ebpf:"wire_list"`
 }
 
 // looptraceObjects contains all objects after they have been loaded into the kernel.
@@ -704,6 +710,7 @@ type looptraceVariables struct {
 	NotPorts     *ebpf.Variable `ebpf:"not_ports"`
 	NotUsers     *ebpf.Variable `ebpf:"not_users"`
 	OnlyFailed   *ebpf.Variable `ebpf:"only_failed"`
+	OnlyTimeWait *ebpf.Variable `ebpf:"only_time_wait"`
 	Pidns        *ebpf.Variable `ebpf:"pidns"`
 	Pids         *ebpf.Variable `ebpf:"pids"`
 	Ports        *ebpf.Variable `ebpf:"ports"`
@@ -717,6 +724,7 @@ type looptraceVariables struct {
 	WantUdp      *ebpf.Variable `ebpf:"want_udp"`
 	WireExec     *ebpf.Variable `ebpf:"wire_exec"`
 	WireInUse    *ebpf.Variable `ebpf:"wire_in_use"`
+	WireList     *ebpf.Variable `ebpf:"wire_list"`
 }
 
 // looptracePrograms contains all programs after they have been loaded into the kernel.
@@ -742,6 +750,7 @@ type looptracePrograms struct {
 	FeV6Connect   *ebpf.Program `ebpf:"fe_v6_connect"`
 	ItConns       *ebpf.Program `ebpf:"it_conns"`
 	ItHeld        *ebpf.Program `ebpf:"it_held"`
+	ItList        *ebpf.Program `ebpf:"it_list"`
 	ItPorts       *ebpf.Program `ebpf:"it_ports"`
 	ItTcp         *ebpf.Program `ebpf:"it_tcp"`
 	KpDgram       *ebpf.Program `ebpf:"kp_dgram"`
@@ -813,6 +822,7 @@ func (p *looptracePrograms) Close() error {
 		p.FeV6Connect,
 		p.ItConns,
 		p.ItHeld,
+		p.ItList,
 		p.ItPorts,
 		p.ItTcp,
 		p.KpDgram,

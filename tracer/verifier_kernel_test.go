@@ -27,6 +27,7 @@ func TestKernelVerifier(t *testing.T) {
 		for _, cfg := range []Config{{}, everyFilter()} {
 			measure(t, form, cfg, costs)
 		}
+		measureList(t, costs)
 		for name, c := range costs {
 			t.Logf("verifier: %s %d %d", name, c.instructions, c.states)
 			if c.instructions > verifierLimit {
@@ -59,6 +60,21 @@ func measure(t *testing.T, form Form, cfg Config, costs map[string]verifierCost)
 	if err := configure(spec, cfg); err != nil {
 		t.Fatal(err)
 	}
+	load(t, spec, costs)
+}
+
+// measureList does so for the program of a look, which no form has.
+func measureList(t *testing.T, costs map[string]verifierCost) {
+	t.Helper()
+	spec, err := listSpec(ListConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	load(t, spec, costs)
+}
+
+func load(t *testing.T, spec *ebpf.CollectionSpec, costs map[string]verifierCost) {
+	t.Helper()
 	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{LogLevel: ebpf.LogLevelStats}})
 	if err != nil {
 		t.Fatal(err)

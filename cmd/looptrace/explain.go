@@ -92,7 +92,7 @@ func (p *parser) askedPorts(text string) []flow.Target {
 func answerFrom(ctx context.Context, q *flow.Inquiry, store string, named bool) error {
 	var liveErr error
 	if !q.OfPast() {
-		liveErr = lookLive(ctx, q)
+		liveErr = lookLive(q)
 	}
 	storeErr := recall(ctx, q, store)
 	switch {

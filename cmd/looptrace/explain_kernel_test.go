@@ -218,7 +218,7 @@ func (w *watched) answer(a asked) string {
 			w.t.Fatalf("no moment: %s", a.at)
 		}
 		q.At, q.AtEnd = from, from.Add(width)
-	} else if err := lookLive(w.t.Context(), q); err != nil {
+	} else if err := lookLive(q); err != nil {
 		w.t.Fatal(err)
 	}
 	q.Live = slices.DeleteFunc(q.Live, func(r *flow.Record) bool { return r.Netns != w.netns })

@@ -24,14 +24,9 @@ import (
 
 // hostNow gathers what this machine says of itself and of who asks. What cannot be read is left out.
 func hostNow(port uint16) flow.Host {
-	h := flow.Host{UID: uint32(os.Getuid()), Service: serviceOf(port), Session: terminal()}
+	h := flow.Host{UID: uint32(os.Getuid()), Service: serviceOf(port), Session: terminal(), Netns: netnsHere()}
 	if uid, err := strconv.ParseUint(os.Getenv("SUDO_UID"), 10, 32); err == nil && os.Geteuid() == 0 {
 		h.UID = uint32(uid)
-	}
-	if info, err := os.Stat("/proc/self/ns/net"); err == nil {
-		if st, ok := info.Sys().(*syscall.Stat_t); ok {
-			h.Netns = uint32(st.Ino)
-		}
 	}
 	if raw, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range"); err == nil {
 		if _, err := fmt.Sscan(string(raw), &h.Low, &h.High); err != nil {
@@ -39,6 +34,19 @@ func hostNow(port uint16) flow.Host {
 		}
 	}
 	return h
+}
+
+// netnsHere is the inode number of this process's network namespace, 0 where it cannot be read.
+func netnsHere() uint32 {
+	info, err := os.Stat("/proc/self/ns/net")
+	if err != nil {
+		return 0
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0
+	}
+	return uint32(st.Ino)
 }
 
 // serviceOf is what /etc/services has a TCP port registered for; "": nothing, or there is no such file.
@@ -99,7 +107,7 @@ func terminal() []flow.Process {
 	return list
 }
 
-// waitingNow gives the TIME_WAITs of a port, of all for 0, in this network namespace, from the kernel's own list. It names no
+// waitingNow gives the TIME_WAITs of a port in this network namespace, from the kernel's own list. It names no
 // process: the kernel does not keep it.
 func waitingNow(port uint16) []flow.Holder {
 	var list []flow.Holder
@@ -109,7 +117,7 @@ func waitingNow(port uint16) []flow.Holder {
 			continue // there is no IPv6
 		}
 		for lines := bufio.NewScanner(f); lines.Scan(); {
-			if h, ok := waitingLine(lines.Text()); ok && (port == 0 || h.Port == port) {
+			if h, ok := waitingLine(lines.Text()); ok && h.Port == port {
 				list = append(list, h)
 			}
 		}

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"iter"
+	"os"
 	"slices"
 	"time"
 
@@ -24,57 +25,27 @@ func (p *parser) storePath() string {
 	return defaultStore
 }
 
-// present gives the records of the snapshot that a filter lets through and keep wants.
-func present(ctx context.Context, filter flow.Filter, keep func(*flow.Record) bool) ([]*flow.Record, error) {
-	t, err := tracer.New(tracer.Config{Snapshot: true, Version: version, Filter: filter})
-	if err != nil {
-		return nil, err
-	}
-	defer t.Close()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() { // ends with the snapshot, or with ctx
-		select {
-		case <-t.Ready():
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	k := keeper{keep: keep}
-	if err := t.Run(ctx, &k); err != nil {
-		return nil, err
-	}
-	return k.records, nil
-}
-
-// keeper keeps what there was before tracing began.
-type keeper struct {
-	keep    func(*flow.Record) bool
-	records []*flow.Record
-}
-
-// Write keeps a copy.
-func (k *keeper) Write(r *flow.Record) error {
-	if r.Preexisting && r.Event != "release" && r.Event != "close" && k.keep(r) {
-		k.records = append(k.records, r.Clone())
-	}
-	return nil
-}
-
-// Flush has nothing to do.
-func (*keeper) Flush() error { return nil }
-
 // lookLive reads what there is now of the ports.
-func lookLive(ctx context.Context, q *flow.Inquiry) (err error) {
-	q.Live, err = present(ctx, flow.Filter{}, func(r *flow.Record) bool {
-		return slices.ContainsFunc(q.Targets, func(t flow.Target) bool {
-			return r.Port == t.Port || r.Conn != nil && r.Conn.Client.Port == t.Port
-		})
-	})
-	if err == nil {
-		q.Looked, q.Now = true, time.Now()
+func lookLive(q *flow.Inquiry) error {
+	l, err := tracer.NewLister(tracer.ListConfig{})
+	if err != nil {
+		return err
 	}
-	return err
+	defer l.Close()
+	listing, err := l.List(func(r *flow.Record) error {
+		if slices.ContainsFunc(q.Targets, func(t flow.Target) bool {
+			return r.Port == t.Port || r.Conn != nil && r.Conn.Client.Port == t.Port
+		}) {
+			q.Live = append(q.Live, r.Clone())
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	tellIncomplete(os.Stderr, listing)
+	q.Looked, q.Now = true, time.Now()
+	return nil
 }
 
 // maxRecalled bounds what an answer looks at: a page says no more, and the newest say it best.

@@ -35,6 +35,7 @@ type conn struct {
 	dropped      bool
 	settleAt     uint64
 	preexisting  bool
+	ending       bool // of the snapshot: the server's end was closed before tracing, whoever had it
 	portKnown    bool // whether the kernel picked the client's port is known
 	ephemeral    bool
 	answer       *Answer // where it failed for want of a port

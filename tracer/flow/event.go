@@ -40,8 +40,11 @@ const (
 	FlagReuse
 	FlagReusePort
 	FlagQueue
-	FlagOrphan
+	FlagEnding
 )
+
+// FlagOrphan is of a HeldRow, which has no FlagEnding: no process has the socket open.
+const FlagOrphan = FlagEnding
 
 // Who ended a connection first: `enum closer` in bpf/event.h.
 const (
@@ -139,6 +142,26 @@ type ConnEvent struct {
 	QueueLength uint32
 	QueueLimit  uint32
 	Thread      [16]byte
+}
+
+// ListRow is a socket that a process has open, as a look without hooks found it: a row for each process that
+// holds it. Sock and Inode are the same in all of these, and in no other's.
+type ListRow struct {
+	Sock    uint64
+	Inode   uint64
+	ID      uint64
+	Owner   ProcessID
+	Local   [16]byte
+	Remote  [16]byte
+	LPort   uint16
+	RPort   uint16
+	Proto   uint16
+	Flags   uint16
+	Netns   uint32
+	State   uint32
+	Backlog uint32
+
+	RangeLow, RangeHigh uint16
 }
 
 // TaskEvent is the birth, the death or the renaming of a process.

@@ -194,6 +194,7 @@ func (t *Table) SnapshotConn(ev *ConnEvent) {
 	end, id := &c.client, ev.Client
 	if ev.Flags&FlagServer == 0 {
 		c.portKnown, c.ephemeral = true, ev.Flags&FlagEphemeral != 0
+		c.ending = ev.Flags&FlagEnding != 0
 	}
 	if ev.Flags&FlagServer != 0 {
 		end, id = &c.server, ev.Server
@@ -226,7 +227,7 @@ func addTo(standing, holder Actor) Actor {
 // false keeps the knowledge and is silent.
 func (t *Table) FinishSnapshot(write bool) {
 	for _, c := range t.snapshot.conns {
-		if c.server.Process.P == nil && t.sureListener(c) {
+		if c.server.Process.P == nil && !c.ending && t.sureListener(c) {
 			t.nameServer(c, c.ev.Time)
 		}
 	}
@@ -256,8 +257,11 @@ func (t *Table) FinishSnapshot(write bool) {
 // sureListener: of a connection that was there before, nobody saw which listener answered. It is
 // known where there is only one that could have.
 func (t *Table) sureListener(c *conn) bool {
-	fit := 0
-	for _, k := range t.ports[portKey{c.ev.Netns, c.ev.ServerPort, c.ev.Proto}].socks {
+	p, fit := t.ports[portKey{c.ev.Netns, c.ev.ServerPort, c.ev.Proto}], 0
+	if p == nil {
+		return false
+	}
+	for _, k := range p.socks {
 		if k.listening && k.fits(c.server.Address) != fitNone {
 			fit++
 		}

@@ -73,6 +73,18 @@ func TestSnapshot(t *testing.T) {
 			want:  []string{"100ms #1 listen srv/10(shared srv/10,cli/20,oth/30) 127.0.0.1:80 backlog=0 preexisting"},
 		},
 		{
+			name: "in an accept queue: one listener alone can have answered; one that the server closed was somebody's",
+			look: isConn,
+			steps: []step{
+				listens(100, 1, srv, "127.0.0.1:80"), c.clientRow(100, cli),
+				tcp(8, nobody, "127.0.0.1:40001", "127.0.0.1:80").clientRow(100, cli, flags(FlagEnding)), written,
+			},
+			want: []string{
+				"100ms #7 connect cli/20(snapshot) 127.0.0.1:40000 > srv/10(snapshot) 127.0.0.1:80 preexisting",
+				"100ms #8 connect cli/20(snapshot) 127.0.0.1:40001 > - 127.0.0.1:80 preexisting",
+			},
+		},
+		{
 			name:  "a new connection to a listener that several hold: who called listen() was not seen",
 			steps: []step{exec(50, older), listens(100, 1, older, "127.0.0.1:80"), listens(100, 1, srv, "127.0.0.1:80"), silent, live.connect(110), live.accept(112, srv)},
 			want: []string{

@@ -22,6 +22,8 @@ const (
 // States of a TCP socket (include/net/tcp_states.h).
 const (
 	stateEstablished = 1
+	stateFinWait1    = 4
+	stateFinWait2    = 5
 	stateTimeWait    = 6
 	stateClose       = 7
 )
