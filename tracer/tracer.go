@@ -58,6 +58,7 @@ type Tracer struct {
 	hooks    *hooks
 	ring     *ringbuf.Reader
 	record   ringbuf.Record
+	fill     fill
 	idleFlag *ebpf.Variable
 	table    *flow.Table
 	clock    clock
@@ -128,7 +129,7 @@ func New(cfg Config) (_ *Tracer, err error) {
 // Close takes the hooks off and frees them. It may be called more than once, not during Run.
 func (t *Tracer) Close() error {
 	if t.ring != nil {
-		t.ring.Close()
+		t.closeRing()
 	}
 	return t.hooks.Close()
 }
