@@ -33,10 +33,8 @@ func hostNow(port uint16) flow.Host {
 			h.Netns = uint32(st.Ino)
 		}
 	}
-	if raw, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range"); err == nil {
-		if _, err := fmt.Sscan(string(raw), &h.Low, &h.High); err != nil {
-			h.Low, h.High = 0, 0
-		}
+	if low, high, err := portRange(); err == nil {
+		h.Low, h.High = low, high
 	}
 	return h
 }
