@@ -69,6 +69,10 @@ test-collector: build $(COLLECTOR) ## the OpenTelemetry Collector, killed five t
 	$(GO) test -c -o $(BUILD)/fleet.test ./.ci/fleet
 	$(SUDO) $(BUILD)/fleet.test -test.v -looptrace $(BINARY) -collector $(COLLECTOR)
 
+.PHONY: test-manifests
+test-manifests: ## alert rules and dashboard: every expression parsed, every metric there
+	cd .ci/manifests && $(GO) vet . && $(GO) test -count=1 -v -run '^Test' . | grep -v '^ *\(=== \|--- PASS\)'
+
 .PHONY: generate
 generate: ## compile the kernel side, for both architectures (needs clang-14, llvm-14, libbpf-dev)
 	$(GO) generate ./tracer
@@ -117,7 +121,7 @@ vagrant: ## check the Vagrantfile
 	VAGRANT_HOME=$$home VAGRANT_CHECKPOINT_DISABLE=1 vagrant validate --ignore-provider
 
 .PHONY: check
-check: fresh lint race arch vagrant test test-collector random test-kernels-some ## all that CI runs
+check: fresh lint race arch vagrant test test-manifests test-collector random test-kernels-some ## all that CI runs
 
 .PHONY: man
 man: build ## write build/looptrace.8
