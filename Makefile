@@ -74,6 +74,11 @@ test-ls: build ## looptrace ls against ss and lsof on the same 10,000 sockets: n
 	$(GO) build -o $(BUILD)/ls ./.ci/ls
 	$(SUDO) $(BUILD)/ls $(BINARY)
 
+.PHONY: test-manifests
+test-manifests: build ## alert rules, dashboard and Kubernetes manifests: parsed, and the pod run by runc (root or sudo)
+	cd .ci/manifests && $(GO) vet . && $(GO) test -c -o ../../$(BUILD)/manifests.test .
+	cd .ci/manifests && $(SUDO) env CI=$(CI) ../../$(BUILD)/manifests.test -test.v -looptrace ../../$(BINARY) | grep -v '^ *\(=== \|--- PASS\)'
+
 .PHONY: generate
 generate: ## compile the kernel side, for both architectures (needs clang-14, llvm-14, libbpf-dev)
 	$(GO) generate ./tracer
@@ -127,7 +132,7 @@ vagrant: ## check the Vagrantfile
 	VAGRANT_HOME=$$home VAGRANT_CHECKPOINT_DISABLE=1 vagrant validate --ignore-provider
 
 .PHONY: check
-check: fresh lint race arch vagrant test test-ls test-collector random test-kernels-some ## all that CI runs
+check: fresh lint race arch vagrant test test-ls test-manifests test-collector random test-kernels-some ## all that CI runs
 
 .PHONY: man
 man: build ## write build/looptrace.8

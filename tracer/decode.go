@@ -48,7 +48,9 @@ func (t *Tracer) observe(raw []byte) error {
 		if err != nil {
 			return err
 		}
-		t.table.ObserveConn(ev)
+		if !t.own.has(ev) {
+			t.table.ObserveConn(ev)
+		}
 	case flow.KindBind, flow.KindListen, flow.KindRelease:
 		ev, err := sockEvent(raw)
 		if err != nil {

@@ -229,6 +229,11 @@ func checkFiles(fstype, config string) Check {
 			Name: fstype, Detail: "not mounted, which looptrace would do with CAP_SYS_ADMIN (needed by the tracepoint form)",
 			Hint: "mount " + fstype + ", or run as root: sudo looptrace",
 		}
+	case errors.Is(err, errPart):
+		return Check{
+			Name: fstype, Detail: errPart.Error() + " (all of it is needed by the tracepoint form)",
+			Hint: "mount the host's /sys/fs/cgroup into the container, at any place",
+		}
 	case err != nil:
 		return Check{
 			Name: fstype, Detail: fmt.Sprintf("not mounted, and cannot be: %v (needed by the tracepoint form)", err),

@@ -51,11 +51,27 @@ func (f *kernelFiles) find(fstype string) (string, error) {
 	}
 	m := os.NewFile(uintptr(fd), fstype)
 	f.mounts = append(f.mounts, m)
-	return fmt.Sprintf("/proc/self/fd/%d", fd), nil
+	dir := fmt.Sprintf("/proc/self/fd/%d", fd)
+	if !whole(fstype, "/", dir) {
+		return "", errPart
+	}
+	return dir, nil
 }
 
-// mountpoint gives where a whole file system of that type is mounted: a root other than "/" is
-// only a part of it (proc_pid_mountinfo(5), fields 4, 5 and 9).
+// errPart: a program on the cgroup of a container sees what happens in that container alone, and nothing counts the rest.
+var errPart = errors.New("only this container's part of it can be seen")
+
+// whole says whether a mount shows all of a file system. One whose root is not "/" does not, but of cgroups: in a
+// cgroup namespace, as containers have, "/" is the namespace's own cgroup, and what they all are below is "/..". Of
+// all cgroups only the first has no cgroup.events (cgroups(7)).
+func whole(fstype, root, dir string) bool {
+	if fstype == "cgroup2" {
+		return exists(dir+"/cgroup.procs") && !exists(dir+"/cgroup.events")
+	}
+	return root == "/"
+}
+
+// mountpoint gives where a whole file system of that type is mounted (proc_pid_mountinfo(5), fields 4, 5 and 9).
 func mountpoint(fstype string) string {
 	file, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
@@ -65,7 +81,7 @@ func mountpoint(fstype string) string {
 	for s := bufio.NewScanner(file); s.Scan(); {
 		before, after, ok := strings.Cut(s.Text(), " - ")
 		fields := strings.Fields(before)
-		if ok && len(fields) > 4 && fields[3] == "/" && strings.HasPrefix(after, fstype+" ") {
+		if ok && len(fields) > 4 && strings.HasPrefix(after, fstype+" ") && whole(fstype, fields[3], fields[4]) {
 			return fields[4]
 		}
 	}

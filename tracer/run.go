@@ -84,6 +84,7 @@ func (t *Tracer) drain(deadline time.Time) (n int, err error) {
 			return n, fmt.Errorf("read ring: %w", err)
 		}
 		if n == 0 {
+			t.noteFill()
 			t.ring.SetDeadline(time.Unix(1, 0)) // the rest is there, or comes with the next batch
 		}
 		n++

@@ -23,7 +23,7 @@ func (t *Tracer) snapshot() error {
 		return err
 	}
 	err = t.hooks.rows("it_conns", connSize, func(row []byte) {
-		if ev, err := connEvent(row); err == nil {
+		if ev, err := connEvent(row); err == nil && !t.own.has(ev) {
 			t.table.SnapshotConn(ev)
 		}
 	})

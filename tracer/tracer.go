@@ -6,6 +6,7 @@ package tracer
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"os/user"
 	"strconv"
@@ -41,6 +42,7 @@ type Config struct {
 	Version  string                       // for the start record
 	Filters  map[string]any               // for the start record: the filters in force
 	Args     func(argv []string) []string // rewrites command lines (redaction); nil leaves them
+	Own      netip.AddrPort               // where this process listens: connections to it are not recorded
 
 	MaxDoubt time.Duration // how long a failure waits for the kernel's tables to explain it; 0: 80 ms
 }
@@ -58,6 +60,8 @@ type Tracer struct {
 	hooks    *hooks
 	ring     *ringbuf.Reader
 	record   ringbuf.Record
+	fill     fill
+	own      own
 	idleFlag *ebpf.Variable
 	table    *flow.Table
 	clock    clock
@@ -91,6 +95,7 @@ type Tracer struct {
 func New(cfg Config) (_ *Tracer, err error) {
 	t := &Tracer{
 		cfg:       cfg,
+		own:       ownListener(cfg.Own),
 		ready:     make(chan struct{}),
 		told:      make(map[string]uint64),
 		lostSince: make(map[string]time.Time),
@@ -129,7 +134,7 @@ func New(cfg Config) (_ *Tracer, err error) {
 // Close takes the hooks off and frees them. It may be called more than once, not during Run.
 func (t *Tracer) Close() error {
 	if t.ring != nil {
-		t.ring.Close()
+		t.closeRing()
 	}
 	return t.hooks.Close()
 }

@@ -89,6 +89,7 @@ func flagTable() []spec {
 		{name: "max-size", value: "MB", in: inRecord, group: groupPast, usage: "forget the oldest records when the store is larger (default 512)"},
 		{name: "log-file", value: "PATH", in: tracing, group: groupOutput, complete: "file", usage: "write JSON to this file too: rotated at 100 MB, 5 kept, reopened on SIGHUP"},
 		{name: "otlp", value: "URL", in: tracing, group: groupOutput, usage: "send OpenTelemetry logs there, such as http://127.0.0.1:4318; OTEL_ variables say the rest"},
+		{name: "metrics", value: "ADDR", in: tracing, group: groupOutput, usage: "serve Prometheus metrics at /metrics there: a port of loopback such as 9464, or an address and a port"},
 		{name: "cmdline", value: "HOW", in: tracing, group: groupOutput, words: cmdlineModes, usage: "command lines: full, redacted (secrets become ***) or none (default full, in --log-file, --otlp and record redacted)"},
 		{name: "summary", value: "TIME", in: streaming, group: groupOutput, usage: "count connections in the kernel, and write the counts as often (such as 10s) instead of each"},
 		{name: "count", value: "N", in: streaming, group: groupOutput, usage: "stop after N records"},

@@ -28,10 +28,8 @@ func hostNow(port uint16) flow.Host {
 	if uid, err := strconv.ParseUint(os.Getenv("SUDO_UID"), 10, 32); err == nil && os.Geteuid() == 0 {
 		h.UID = uint32(uid)
 	}
-	if raw, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range"); err == nil {
-		if _, err := fmt.Sscan(string(raw), &h.Low, &h.High); err != nil {
-			h.Low, h.High = 0, 0
-		}
+	if low, high, err := portRange(); err == nil {
+		h.Low, h.High = low, high
 	}
 	return h
 }

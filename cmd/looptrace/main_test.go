@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -21,7 +23,7 @@ import (
 
 // The scripts run this test binary as looptrace, and as a program for it to trace.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"looptrace": main, "listener": listener})
+	testscript.Main(m, map[string]func(){"looptrace": main, "listener": listener, "ask": ask})
 }
 
 // TestScripts specifies what the command line does without privileges.
@@ -81,6 +83,19 @@ func listener() {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
+	}
+}
+
+// ask prints what looptrace serves for Prometheus: `ask PORT`.
+func ask() {
+	resp, err := http.Get("http://127.0.0.1:" + os.Args[1] + "/metrics")
+	if err == nil {
+		defer resp.Body.Close()
+		_, err = io.Copy(os.Stdout, resp.Body)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
 }
 

@@ -4,6 +4,7 @@ package main
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 	"strconv"
 	"time"
@@ -44,8 +45,9 @@ type options struct {
 	format    string
 	logFile   string       // "": none
 	otlp      *otlp.Config // nil: none
-	redactLog bool         // command lines that leave for a file or the network, where --cmdline does not say
-	count     uint64       // 0: no limit
+	metrics   netip.AddrPort
+	redactLog bool   // command lines that leave for a file or the network, where --cmdline does not say
+	count     uint64 // 0: no limit
 	duration  time.Duration
 	strict    bool
 	store     *history.Config // record: where to
@@ -57,6 +59,7 @@ func parseOptions(g given, targets []string) (*options, error) {
 	o := &options{
 		format:    p.word("output", formats, formatText),
 		logFile:   p.text("log-file"),
+		metrics:   p.metricsAddr(),
 		redactLog: !p.isSet("cmdline"),
 		count:     p.positive("count"),
 		duration:  p.time("duration"),

@@ -99,9 +99,34 @@ func TestOptions(t *testing.T) {
 			if test.want.cfg.Hooks == "" {
 				test.want.cfg.Hooks = tracer.Auto
 			}
-			if diff := cmp.Diff(&test.want, got, cmp.AllowUnexported(options{}), cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+			if diff := cmp.Diff(&test.want, got, cmp.AllowUnexported(options{}), cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}),
 				cmpopts.IgnoreFields(tracer.Config{}, "Filters", "Args")); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestMetricsAddr: on loopback, unless another address is said.
+func TestMetricsAddr(t *testing.T) {
+	tests := []struct{ given, want string }{
+		{"9464", "127.0.0.1:9464"},
+		{":9464", "127.0.0.1:9464"},
+		{":0", "127.0.0.1:0"},
+		{"localhost:9464", "127.0.0.1:9464"},
+		{"127.0.0.2:9464", "127.0.0.2:9464"},
+		{"[::1]:9464", "[::1]:9464"},
+		{"0.0.0.0:9464", "0.0.0.0:9464"},
+		{"[::]:9464", "[::]:9464"},
+	}
+	for _, test := range tests {
+		t.Run(test.given, func(t *testing.T) {
+			o, err := parse(t, "--metrics", test.given)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := o.metrics.String(); got != test.want {
+				t.Errorf("got %s, want %s", got, test.want)
 			}
 		})
 	}

@@ -89,7 +89,8 @@ type session struct {
 	tracer  *tracer.Tracer
 	gate    *gate
 	sides   []side
-	log     *logFile // among the sides; nil without --log-file
+	log     *logFile    // among the sides; nil without --log-file
+	metrics *exposition // nil without --metrics
 
 	undelivered sync.Once // it is told
 }
@@ -99,7 +100,7 @@ func newSession(o *options, sinks ...tracer.Sink) (_ *session, err error) {
 	s := &session{options: o}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.closeSides())
+			err = errors.Join(err, s.metrics.close(), s.closeSides())
 		}
 	}()
 	if o.logFile != "" {
@@ -125,15 +126,26 @@ func newSession(o *options, sinks ...tracer.Sink) (_ *session, err error) {
 	for _, side := range s.sides {
 		sinks = append(sinks, side)
 	}
+	if o.metrics.IsValid() {
+		if s.metrics, err = openMetrics(o.metrics); err != nil {
+			return nil, err
+		}
+		o.cfg.Own = s.metrics.addr()
+	}
 	if s.tracer, err = tracer.New(o.cfg); err != nil {
 		return nil, err
+	}
+	if s.metrics != nil {
+		sinks = append(sinks, s.metrics.serve(s))
 	}
 	s.gate = &gate{sinks: sinks, sides: s.sides, limit: o.count}
 	return s, nil
 }
 
 // Close releases what newSession acquired. What was written is in the log file then.
-func (s *session) Close() error { return errors.Join(s.tracer.Close(), s.closeSides()) }
+func (s *session) Close() error {
+	return errors.Join(s.metrics.close(), s.tracer.Close(), s.closeSides())
+}
 
 // closeSides flushes the queues. What a receiver did not take in time is told here and is no failure: it is
 // counted as lost, as it is when the receiver is away in between.

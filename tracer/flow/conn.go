@@ -177,7 +177,7 @@ func (t *Table) evict(flow bool) {
 	for _, c := range t.conns {
 		if !c.pending && (!flow || c.ev.Proto == UDP) {
 			t.drop(c)
-			t.lost["connection ledger"]++
+			t.lost[lostConns]++
 			return
 		}
 		if tries++; tries == maxTries {

@@ -130,7 +130,7 @@ func (t *Table) hold(ev *SockEvent, s *SockRecord) *sock {
 	if len(t.socks) >= maxSocks {
 		for _, k := range t.socks {
 			t.forget(k)
-			t.lost["socket ledger"]++
+			t.lost[lostSocks]++
 			break
 		}
 	}

@@ -138,6 +138,15 @@ func (t *Table) Drain() { t.Tick(^uint64(0)) }
 // Counts gives how many records were let out, by event. The map is the table's own.
 func (t *Table) Counts() map[string]uint64 { return t.counts }
 
+// Where the table itself loses, as lost records have it.
+const (
+	lostConns = "connection ledger"
+	lostSocks = "socket ledger"
+)
+
+// Places names where a Table can lose something.
+func Places() []string { return []string{lostConns, lostSocks} }
+
 // TakeLost gives what the table itself had to forget since the last call, by place.
 func (t *Table) TakeLost() map[string]uint64 {
 	lost := t.lost
