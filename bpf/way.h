@@ -107,6 +107,7 @@ struct contest {
 	u16 port;
 	u64 found; /* the socket that is most in the way, 0: none */
 	u64 until; /* when its TIME_WAIT ends */
+	u64 address, owner; /* where the walk is: hlist_nodes of the bind table */
 	u32 way; /* enum way */
 };
 
@@ -177,16 +178,14 @@ static __always_inline struct inet_bind_bucket *bucket_of(struct sock *sk, u16 p
 	return NULL;
 }
 
-/* Weighs one socket of the port; of several connections the youngest stays. True: none can outweigh it. */
-static __always_inline bool weigh(struct sock_common *skc)
+/* Weighs one socket of the port; of several connections the youngest stays. */
+static __always_inline void weigh(struct contest *c, struct sock_common *skc)
 {
-	u32 zero = 0;
-	struct contest *c = bpf_map_lookup_elem(&contest_by_zero, &zero);
 	u64 until = 0;
 	enum way way;
 
-	if (!c || (u64)skc == c->sk)
-		return false;
+	if ((u64)skc == c->sk)
+		return;
 	way = way_of(c, skc);
 	if (way == WAY_TIME_WAIT) /* the one that lasts longest */
 		until = BPF_CORE_READ((struct inet_timewait_sock *)skc, tw_timer.expires);
@@ -195,65 +194,64 @@ static __always_inline bool weigh(struct sock_common *skc)
 		c->found = (u64)skc;
 		c->until = until;
 	}
-	return c->way == WAY_LISTENER;
+}
+
+/*
+ * One step of the walk over a port's sockets; true: it is over. All state is in the map, where
+ * verifiers do not follow it: to them each turn of the loop is the same.
+ */
+static __always_inline bool walk_step(void)
+{
+	u32 zero = 0;
+	struct contest *c = bpf_map_lookup_elem(&contest_by_zero, &zero);
+	struct hlist_node *address, *owner;
+
+	if (!c)
+		return true;
+	owner = (void *)c->owner;
+	if (owner) {
+		weigh(c, ENTRY(owner, struct sock_common, skc_bind_node));
+		c->owner = (u64)next_node(owner);
+		return c->way == WAY_LISTENER; /* nothing is more */
+	}
+	address = (void *)c->address;
+	if (!address)
+		return true;
+	address = next_node(address);
+	c->address = (u64)address;
+	if (address)
+		c->owner = (u64)first_of_address(address);
+	return !address;
 }
 
 /* Not static: verified once, by itself, and not for each turn of a loop. */
-__noinline int weigh_apart(u64 owner)
+__noinline int walk_step_apart(void)
 {
-	return weigh((void *)owner);
+	return walk_step();
 }
 
-/* Where the walk is. */
-struct walk {
-	struct hlist_node *address, *owner;
-};
-
-/* Goes on to the next socket; NULL: there is none, or only in the next bucket. */
-static __always_inline struct sock_common *walk_on(struct walk *w, bool *over)
-{
-	struct hlist_node *owner = w->owner;
-
-	if (owner) {
-		w->owner = next_node(owner);
-		return ENTRY(owner, struct sock_common, skc_bind_node);
-	}
-	if (w->address)
-		w->address = next_node(w->address);
-	*over = !w->address;
-	if (w->address)
-		w->owner = first_of_address(w->address);
-	return NULL;
-}
-
-static __always_inline void find_in_way(const struct contest *c)
+static __always_inline void find_in_way(struct contest *c)
 {
 	struct inet_bind_bucket *tb = bucket_of((struct sock *)c->sk, c->port);
+	struct hlist_node *address;
 	struct bpf_iter_num turns;
-	struct walk w = {};
-	bool over = false;
 
 	if (!tb)
 		return;
-	w.address = first_address(tb);
-	w.owner = w.address ? first_of_address(w.address) : first_owner(tb);
+	address = first_address(tb);
+	c->address = (u64)address;
+	c->owner = (u64)(address ? first_of_address(address) : first_owner(tb));
 	if (bpf_iter_num_new) {
 		bpf_iter_num_new(&turns, 0, WAY_MAX);
-		while (bpf_iter_num_next(&turns)) {
-			struct sock_common *skc = walk_on(&w, &over);
-
-			if (over || (skc && weigh(skc)))
+		while (bpf_iter_num_next(&turns))
+			if (walk_step())
 				break;
-		}
 		bpf_iter_num_destroy(&turns);
 		return;
 	}
-	for (int i = 0; i < WAY_MAX_UNROLLED; i++) {
-		struct sock_common *skc = walk_on(&w, &over);
-
-		if (over || (skc && weigh_apart((u64)skc)))
+	for (int i = 0; i < WAY_MAX_UNROLLED; i++)
+		if (walk_step_apart())
 			break;
-	}
 }
 
 /* Fills a row with what is in the way of a socket that wants `want`; sock 0: nothing is any more. */

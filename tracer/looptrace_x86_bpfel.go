@@ -95,14 +95,16 @@ type looptraceContest struct {
 		_ structs.HostLayout
 		B [16]uint8
 	}
-	Sk    uint64
-	Uid   uint32
-	Flags uint16
-	Port  uint16
-	Found uint64
-	Until uint64
-	Way   uint32
-	_     [4]byte
+	Sk      uint64
+	Uid     uint32
+	Flags   uint16
+	Port    uint16
+	Found   uint64
+	Until   uint64
+	Address uint64
+	Owner   uint64
+	Way     uint32
+	_       [4]byte
 }
 
 type looptraceDial struct {
