@@ -7,11 +7,14 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"os"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // Config says where to send and how much may wait. ReadConfig makes one.
@@ -23,6 +26,7 @@ type Config struct {
 	Say func(message string)
 
 	tls       *tls.Config
+	headers   http.Header
 	timeout   time.Duration // of one attempt
 	gzip      bool
 	queue     int // records that may wait
@@ -63,8 +67,6 @@ const prefix = "OTEL_EXPORTER_OTLP_"
 // ReadConfig takes the URL of a flag, and for the rest the environment. Without a URL it is the environment that says
 // whether to send at all: ok is false where it does not. The error is a *SettingError.
 //
-// Headers are read by the library, which leaves out what it cannot read: here that is an error.
-//
 // See https://opentelemetry.io/docs/specs/otel/protocol/exporter/ and .../configuration/sdk-environment-variables/.
 func ReadConfig(flag string, getenv func(string) string) (c Config, ok bool, err error) {
 	r := reader{getenv: getenv}
@@ -94,7 +96,7 @@ func ReadConfig(flag string, getenv func(string) string) (c Config, ok bool, err
 	c.queue = r.count("OTEL_BLRP_MAX_QUEUE_SIZE", defaultQueue)
 	c.batch = min(r.count("OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", defaultBatch), c.queue)
 	c.batchTime = r.millis("OTEL_BLRP_SCHEDULE_DELAY", defaultBatchTime)
-	r.checkHeaders()
+	c.headers = r.headers()
 	c.tls = r.tls()
 	return c, r.err == nil, r.err
 }
@@ -177,18 +179,23 @@ func (r *reader) millis(name string, otherwise time.Duration) time.Duration {
 	return time.Duration(n) * time.Millisecond
 }
 
-// checkHeaders shows no value: it may be a password.
-func (r *reader) checkHeaders() {
+// headers shows no value in an error: it may be a password.
+func (r *reader) headers() http.Header {
+	headers := http.Header{}
 	name, text := r.either("HEADERS")
 	if text == "" {
-		return
+		return headers
 	}
 	for pair := range strings.SplitSeq(text, ",") {
 		key, value, ok := strings.Cut(pair, "=")
-		if _, err := url.PathUnescape(value); !ok || strings.TrimSpace(key) == "" || err != nil {
+		key = strings.TrimSpace(key)
+		value, err := url.PathUnescape(strings.TrimSpace(value))
+		if !ok || err != nil || !httpguts.ValidHeaderFieldName(key) || !httpguts.ValidHeaderFieldValue(value) {
 			r.fail(name, "", "not headers", "give name=value pairs with commas between them; % and , in a value are %25 and %2C")
 		}
+		headers.Set(key, value)
 	}
+	return headers
 }
 
 // tls is nil where the system's own certificates are to be believed.

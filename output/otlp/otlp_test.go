@@ -30,8 +30,7 @@ func TestRecordsArrive(t *testing.T) {
 	defer server.Close()
 	t.Setenv("OTEL_SERVICE_NAME", "who-connects")
 	t.Setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test,k8s.pod.uid=abc")
-	t.Setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=a%20b")
-	cfg := settings(t, server.URL, nil)
+	cfg := settings(t, server.URL, map[string]string{"OTEL_EXPORTER_OTLP_HEADERS": "x-tenant=a%20b, Authorization = Basic%20cTpw"})
 	cfg.Version = "1.2.3"
 	s, told := open(t, cfg)
 	write(t, s, 1, 2)
@@ -67,8 +66,13 @@ func TestRecordsArrive(t *testing.T) {
 	if diff := cmp.Diff(wantResource, resource); diff != "" {
 		t.Errorf("resource (-want +got):\n%s", diff)
 	}
-	if rc.Headers().Get("X-Tenant") != "a b" || rc.Headers().Get("Content-Encoding") != "gzip" {
-		t.Errorf("headers %v", rc.Headers())
+	wantHeaders := map[string]string{
+		"X-Tenant": "a b", "Authorization": "Basic cTpw", "User-Agent": "looptrace/1.2.3", "Content-Encoding": "gzip", "Content-Type": "application/x-protobuf",
+	}
+	for name, want := range wantHeaders {
+		if got := rc.Headers().Get(name); got != want {
+			t.Errorf("header %s: %q, want %q", name, got, want)
+		}
 	}
 	if err := s.Close(); err != nil || s.Sent() != 1 || s.Lost() != 0 || told.all() != "" {
 		t.Errorf("close: %v; sent %d, lost %d, said %q", err, s.Sent(), s.Lost(), told.all())

@@ -3,18 +3,17 @@
 package otlp
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
-	"go.opentelemetry.io/otel/exporters/otlp/otlplog/otlploghttp"
-	"go.opentelemetry.io/otel/log"
-	sdk "go.opentelemetry.io/otel/sdk/log"
 )
 
 const (
@@ -26,12 +25,11 @@ const (
 
 // sender takes records out of the queue and delivers them, one batch at a time.
 type sender struct {
-	cfg      Config
-	queue    *queue
-	exporter *otlploghttp.Exporter
-	wire     *wire
-	logger   log.Logger
-	made     []sdk.Record // what the logger made of a batch
+	cfg     Config
+	queue   *queue
+	encoder encoder
+	request *request
+	client  *http.Client
 
 	sent    atomic.Uint64
 	closing context.Context // done: only so long any more
@@ -43,61 +41,37 @@ type sender struct {
 }
 
 func newSender(ctx context.Context, cfg Config, q *queue) (*sender, error) {
-	res, err := newResource(ctx, cfg.Version)
+	request, err := newRequest(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
-	s := &sender{cfg: cfg, queue: q, wire: newWire(cfg.tls), ended: make(chan struct{})}
-	s.closing, s.close = context.WithCancel(ctx)
-	compression := otlploghttp.NoCompression
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.TLSClientConfig = cfg.tls
+	cfg.headers.Set("User-Agent", strings.TrimSuffix("looptrace/"+cfg.Version, "/"))
+	cfg.headers.Set("Content-Type", "application/x-protobuf")
 	if cfg.gzip {
-		compression = otlploghttp.GzipCompression
+		cfg.headers.Set("Content-Encoding", "gzip")
 	}
-	s.exporter, err = otlploghttp.New(ctx,
-		otlploghttp.WithEndpointURL(cfg.URL),
-		otlploghttp.WithCompression(compression),
-		otlploghttp.WithHTTPClient(&http.Client{Transport: s.wire, Timeout: cfg.timeout}),
-		otlploghttp.WithRetry(otlploghttp.RetryConfig{}), // ours ends when the run does, and not before
-	)
-	if err != nil {
-		return nil, fmt.Errorf("otlp: %w", err)
-	}
-	provider := sdk.NewLoggerProvider(sdk.WithResource(res), sdk.WithProcessor((*collect)(s)),
-		sdk.WithAttributeCountLimit(-1), sdk.WithAttributeValueLengthLimit(-1), sdk.WithAllowKeyDuplication())
-	s.logger = provider.Logger("looptrace", log.WithInstrumentationVersion(cfg.Version))
+	s := &sender{cfg: cfg, queue: q, request: request, ended: make(chan struct{})}
+	s.client = &http.Client{Transport: transport, Timeout: cfg.timeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	s.closing, s.close = context.WithCancel(ctx)
 	return s, nil
 }
-
-// collect is the SDK's processor: it keeps what the logger made, for one request.
-type collect sender
-
-func (*collect) Enabled(context.Context, sdk.EnabledParameters) bool { return true }
-
-func (c *collect) OnEmit(_ context.Context, r *sdk.Record) error {
-	c.made = append(c.made, *r)
-	return nil
-}
-
-func (*collect) Shutdown(context.Context) error   { return nil }
-func (*collect) ForceFlush(context.Context) error { return nil }
 
 // run delivers until the queue is closed and empty, or ctx is done.
 func (s *sender) run(ctx context.Context) {
 	defer close(s.ended)
 	for s.gather(ctx) {
 		lines := s.queue.take(s.cfg.batch)
-		s.made = s.made[:0]
+		s.encoder.out = s.encoder.out[:0]
+		unread := 0
 		for _, line := range lines {
-			r, err := parse(line)
-			if err != nil {
+			if err := s.encoder.add(line); err != nil {
 				s.failed = err
-				continue
+				unread++
 			}
-			s.logger.Emit(ctx, r)
 		}
-		unread := len(lines) - len(s.made)
-		lost := s.deliver(ctx)
-		clear(s.made)
+		lost := s.deliver(ctx, len(lines)-unread)
 		if ctx.Err() != nil && lost > 0 {
 			break // they are in the queue still, and abandoned with it
 		}
@@ -135,34 +109,48 @@ func (s *sender) gather(ctx context.Context) bool {
 	}
 }
 
-// deliver sends a batch until the receiver has taken or refused it, and gives how many records are lost.
-func (s *sender) deliver(ctx context.Context) (lost int) {
-	if len(s.made) == 0 {
+// deliver sends the n records of the encoder until the receiver has taken or refused them, and gives how many are lost.
+func (s *sender) deliver(ctx context.Context, n int) (lost int) {
+	if n == 0 {
 		return 0
 	}
+	body := s.request.body(s.encoder.out)
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval = firstPause, maxPause
 	for {
-		s.wire.answer = answer{}
-		err := s.exporter.Export(ctx, s.made)
-		got := s.wire.answer
+		got, err := s.post(ctx, body)
 		switch {
-		case got.ok():
-			if got.rejected > 0 {
-				s.trouble(refusing, fmt.Errorf("the receiver refused records, which are lost: %s", got.problem))
-				return min(got.rejected, len(s.made))
-			}
+		case got.ok() && got.rejected == 0:
 			s.fine()
 			return 0
+		case got.ok():
+			s.trouble(refusing, fmt.Errorf("the receiver refused records, which are lost: %w", got.err()))
+			return min(got.rejected, n)
 		case ctx.Err() != nil:
-			return len(s.made)
+			return n
 		case got.final():
-			s.trouble(refusing, fmt.Errorf("the receiver refused records, which are lost: %w", err))
-			return len(s.made)
+			s.trouble(refusing, fmt.Errorf("the receiver refused records, which are lost: %w", got.err()))
+			return n
+		case err == nil:
+			err = got.err()
 		}
-		s.trouble(away, why(err))
+		s.trouble(away, err)
 		s.wait(ctx, max(pause.NextBackOff(), got.retryAfter))
 	}
+}
+
+// post makes one attempt. The error says why there is no answer.
+func (s *sender) post(ctx context.Context, body []byte) (answer, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.cfg.URL, bytes.NewReader(body))
+	if err != nil {
+		return answer{}, err
+	}
+	req.Header = s.cfg.headers
+	resp, err := s.client.Do(req)
+	if err != nil {
+		return answer{}, why(err)
+	}
+	return readAnswer(resp)
 }
 
 // wait is short once the end is near: what the receiver takes then is not lost.
@@ -236,7 +224,7 @@ func (s *sender) stop(cancel context.CancelFunc) error {
 	timer := time.AfterFunc(flushTime, cancel)
 	defer timer.Stop()
 	<-s.ended
-	s.wire.CloseIdleConnections()
+	s.client.CloseIdleConnections()
 	if s.given > 0 {
 		return &UndeliveredError{Count: s.given, Reason: s.failed}
 	}

@@ -122,7 +122,7 @@ func Attributes(list []*common.KeyValue) map[string]string {
 	return m
 }
 
-// Text gives a value as text: lists in brackets, maps in braces.
+// Text gives a value as text: lists in brackets, maps in braces with their keys sorted.
 func Text(v *common.AnyValue) string {
 	switch v := v.Value.(type) {
 	case *common.AnyValue_StringValue:
@@ -142,6 +142,7 @@ func Text(v *common.AnyValue) string {
 		for _, kv := range v.KvlistValue.Values {
 			parts = append(parts, kv.Key+"="+Text(kv.Value))
 		}
+		slices.Sort(parts)
 		return "{" + strings.Join(parts, " ") + "}"
 	}
 	return "?"
