@@ -3,15 +3,11 @@
 package otlp
 
 import (
-	"encoding/pem"
 	"errors"
-	"io"
-	"log"
 	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -228,27 +224,5 @@ func TestCloseDoesNotHang(t *testing.T) {
 	write(t, s, 0, 1)
 	if s.Lost() != 11 {
 		t.Errorf("lost %d after a record that came too late, want 11", s.Lost())
-	}
-}
-
-func TestTLS(t *testing.T) {
-	rc := &otlptest.Receiver{}
-	server := httptest.NewUnstartedServer(rc)
-	server.Config.ErrorLog = log.New(io.Discard, "", 0) // a handshake that fails is what this is about
-	server.StartTLS()
-	defer server.Close()
-	ca := filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	trusting, _ := open(t, settings(t, server.URL, map[string]string{"OTEL_EXPORTER_OTLP_CERTIFICATE": ca}))
-	write(t, trusting, 0, 1)
-	waitFor(t, "record", func() bool { return len(rc.Records()) == 1 })
-
-	doubting, told := open(t, settings(t, server.URL, nil))
-	write(t, doubting, 1, 2)
-	waitFor(t, "word of it", func() bool { return contains(told.all(), "certificate") })
-	if err := doubting.Close(); err == nil || doubting.Lost() != 1 || len(rc.Records()) != 1 {
-		t.Errorf("close: %v, lost %d, arrived %d", err, doubting.Lost(), len(rc.Records()))
 	}
 }
