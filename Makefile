@@ -27,6 +27,8 @@ TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/looptrace/golangci-lint-$(GOLANG
 
 COLLECTOR_VERSION := v0.162.0
 COLLECTOR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/looptrace/otel-collector-$(COLLECTOR_VERSION)
+LOKI_VERSION := v3.7.8
+LOKI := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/looptrace/loki-$(LOKI_VERSION)
 
 export CGO_ENABLED = 0
 
@@ -67,7 +69,12 @@ random: ## the randomized scene: 20 seeds of 20,000 operations, each record held
 .PHONY: test-collector
 test-collector: build $(COLLECTOR) ## the OpenTelemetry Collector, killed five times during 100,000 connections (root or sudo)
 	$(GO) test -c -o $(BUILD)/fleet.test ./.ci/fleet
-	$(SUDO) $(BUILD)/fleet.test -test.v -looptrace $(BINARY) -collector $(COLLECTOR)
+	$(SUDO) $(BUILD)/fleet.test -test.v -test.run Collector -looptrace $(BINARY) -collector $(COLLECTOR)
+
+.PHONY: test-fleet
+test-fleet: build $(COLLECTOR) $(LOKI) ## three hosts, the OpenTelemetry Collector and Loki: what Loki answers is what happened (root or sudo)
+	$(GO) test -c -o $(BUILD)/fleet.test ./.ci/fleet
+	$(SUDO) $(BUILD)/fleet.test -test.v -test.run Fleet -looptrace $(BINARY) -collector $(COLLECTOR) -loki $(LOKI)
 
 .PHONY: test-ls
 test-ls: build ## looptrace ls against ss and lsof on the same 10,000 sockets: no difference without a reason (root or sudo)
@@ -132,7 +139,7 @@ vagrant: ## check the Vagrantfile
 	VAGRANT_HOME=$$home VAGRANT_CHECKPOINT_DISABLE=1 vagrant validate --ignore-provider
 
 .PHONY: check
-check: fresh lint race arch vagrant test test-ls test-manifests test-collector random test-kernels-some ## all that CI runs
+check: fresh lint race arch vagrant test test-ls test-manifests test-collector test-fleet random test-kernels-some ## all that CI runs
 
 .PHONY: man
 man: build ## write build/looptrace.8
@@ -175,3 +182,7 @@ $(TOOLS)/golangci-lint:
 # Built once a version: it takes a minute and a half.
 $(COLLECTOR):
 	cd .ci/fleet/collector && $(GO) build -ldflags '-s -w' -o $(COLLECTOR) .
+
+# Built once a version: it takes ten minutes.
+$(LOKI):
+	cd .ci/fleet/loki && $(GO) build -trimpath -ldflags '-s -w' -o $(LOKI) github.com/grafana/loki/v3/cmd/loki

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package fleet tests looptrace with the engines that its records go to: `make test-collector`. It runs
-// in a network namespace of its own, as root.
+// Package fleet tests looptrace with the engines that its records go to: `make test-collector test-fleet`. It
+// runs in a network namespace of its own, as root.
 package fleet
 
 import (
@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -21,6 +22,9 @@ import (
 var (
 	looptrace = flag.String("looptrace", "", "the looptrace to test")
 	collector = flag.String("collector", "", "the OpenTelemetry Collector, built from ./collector")
+	loki      = flag.String("loki", "", "Loki, built from ./loki")
+
+	shippedConfig = flag.String("collector-config", "packaging/fleet/collector.yaml", "the Collector's configuration that is shipped")
 )
 
 // insideEnv says that this process is in the namespace that it was started into.
@@ -28,6 +32,13 @@ const insideEnv = "LOOPTRACE_FLEET_INSIDE"
 
 // TestMain runs the tests in a network namespace with nothing in it: every goroutine's sockets are there.
 func TestMain(m *testing.M) {
+	if words := strings.Fields(os.Getenv(actEnv)); len(words) > 0 {
+		if err := act(words); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	flag.Parse()
 	if os.Getenv(insideEnv) != "" {
 		if err := loopbackUp(); err != nil {

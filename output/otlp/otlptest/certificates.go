@@ -17,20 +17,24 @@ import (
 	"time"
 )
 
-// Certificates writes what two ends show each other: ca.pem, and signed by it server.pem with server.key, for 127.0.0.1,
-// and client.pem with client.key. They are valid for an hour.
-func Certificates(dir string) error {
-	ca, caKey, err := certify(dir, "ca", nil, nil)
+// Certificates writes what two ends show each other: ca.pem, and signed by it server.pem with server.key, for 127.0.0.1
+// and the addresses given, and client.pem with client.key. They are valid for an hour.
+func Certificates(dir string, addresses ...string) error {
+	ips := []net.IP{net.IPv4(127, 0, 0, 1)}
+	for _, a := range addresses {
+		ips = append(ips, net.ParseIP(a))
+	}
+	ca, caKey, err := certify(dir, "ca", nil, nil, nil)
 	if err != nil {
 		return err
 	}
-	_, _, serverErr := certify(dir, "server", ca, caKey)
-	_, _, clientErr := certify(dir, "client", ca, caKey)
+	_, _, serverErr := certify(dir, "server", ips, ca, caKey)
+	_, _, clientErr := certify(dir, "client", nil, ca, caKey)
 	return errors.Join(serverErr, clientErr)
 }
 
 // certify makes a certificate; without a parent it signs itself, and others.
-func certify(dir, name string, parent *x509.Certificate, parentKey *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey, error) {
+func certify(dir, name string, ips []net.IP, parent *x509.Certificate, parentKey *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, nil, err
@@ -40,7 +44,7 @@ func certify(dir, name string, parent *x509.Certificate, parentKey *ecdsa.Privat
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IsCA: parent == nil, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		IPAddresses: ips,
 	}
 	if parent == nil {
 		parent, parentKey = cert, key
