@@ -28,6 +28,8 @@ TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/looptrace/golangci-lint-$(GOLANG
 COLLECTOR_VERSION := v0.162.0
 COLLECTOR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/looptrace/otel-collector-$(COLLECTOR_VERSION)
 LOKI_VERSION := v3.7.8
+OBJECTS_VERSION := v1.2.0
+OBJECTS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/looptrace/objects-$(OBJECTS_VERSION)
 LOKI := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/looptrace/loki-$(LOKI_VERSION)
 
 export CGO_ENABLED = 0
@@ -72,9 +74,9 @@ test-collector: build $(COLLECTOR) ## the OpenTelemetry Collector, killed five t
 	$(SUDO) $(BUILD)/fleet.test -test.v -test.run Collector -looptrace $(BINARY) -collector $(COLLECTOR)
 
 .PHONY: test-fleet
-test-fleet: build $(COLLECTOR) $(LOKI) ## three hosts, the OpenTelemetry Collector and Loki: what Loki answers is what happened (root or sudo)
+test-fleet: build $(COLLECTOR) $(LOKI) $(OBJECTS) ## three hosts, the OpenTelemetry Collector and Loki: what Loki answers is what happened (root or sudo)
 	$(GO) test -c -o $(BUILD)/fleet.test ./.ci/fleet
-	$(SUDO) $(BUILD)/fleet.test -test.v -test.run Fleet -looptrace $(BINARY) -collector $(COLLECTOR) -loki $(LOKI)
+	$(SUDO) $(BUILD)/fleet.test -test.v -test.run Fleet -looptrace $(BINARY) -collector $(COLLECTOR) -loki $(LOKI) -objects $(OBJECTS)
 
 .PHONY: test-ls
 test-ls: build ## looptrace ls against ss and lsof on the same 10,000 sockets: no difference without a reason (root or sudo)
@@ -186,3 +188,6 @@ $(COLLECTOR):
 # Built once a version: it takes ten minutes.
 $(LOKI):
 	cd .ci/fleet/loki && $(GO) build -trimpath -ldflags '-s -w' -o $(LOKI) github.com/grafana/loki/v3/cmd/loki
+
+$(OBJECTS):
+	cd .ci/fleet/objects && $(GO) build -ldflags '-s -w' -o $(OBJECTS) .

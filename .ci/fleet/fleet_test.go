@@ -4,9 +4,6 @@ package fleet
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -16,7 +13,8 @@ import (
 )
 
 // TestFleet asks one place about three hosts. Each sends over a wire to the Collector, which knows it by its
-// certificate and hands on to Loki: what anybody would ask has the answer that the traffic gave, to the connection.
+// certificate and hands on to Loki: what anybody would ask has the answer that the traffic gave, to the connection,
+// also once Loki has nothing left but its object storage. Collector and Loki are configured as they are shipped.
 func TestFleet(t *testing.T) {
 	run(t, "ip", "link", "add", "fleet", "type", "bridge")
 	run(t, "ip", "addr", "add", centre+"/24", "dev", "fleet")
@@ -25,8 +23,10 @@ func TestFleet(t *testing.T) {
 	if err := otlptest.Certificates(dir, centre); err != nil {
 		t.Fatal(err)
 	}
-	startLoki(t)
-	running := startCollector(t, gateway(t, dir), centre+":4318")
+	startObjects(t)
+	store := startLoki(t)
+	config := rewrite(t, dir, "collector.yaml", "0.0.0.0:", centre+":", "http://loki:3100", lokiURL, "/etc/otelcol/", dir+"/")
+	running := startCollector(t, config, centre+":4318")
 	defer kill(running)
 
 	hosts := map[string]*host{}
@@ -79,9 +79,15 @@ func TestFleet(t *testing.T) {
 			},
 		},
 	}
-	for _, q := range questions {
-		if diff := cmp.Diff(q.want, ask(t, q.at, q.query)); diff != "" {
-			t.Errorf("%s\n%s\n(-want +got):\n%s", q.name, q.query, diff)
+	for _, from := range []string{"memory", "object storage"} {
+		for _, q := range questions {
+			if diff := cmp.Diff(q.want, ask(t, q.at, q.query)); diff != "" {
+				t.Errorf("from %s: %s\n%s\n(-want +got):\n%s", from, q.name, q.query, diff)
+			}
+		}
+		if from == "memory" {
+			end(t, store)
+			startLoki(t)
 		}
 	}
 }
@@ -92,19 +98,4 @@ func edge() time.Time {
 	time.Sleep(clear)
 	defer time.Sleep(clear)
 	return time.Now().Truncate(time.Millisecond)
-}
-
-// gateway writes the configuration that is shipped for the Collector, with the places of this test.
-func gateway(t *testing.T, dir string) string {
-	t.Helper()
-	shipped, err := os.ReadFile(*shippedConfig)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := strings.NewReplacer("0.0.0.0:", centre+":", "http://loki:3100", lokiURL, "/etc/otelcol/", dir+"/").Replace(string(shipped))
-	path := filepath.Join(dir, "collector.yaml")
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
 }

@@ -4,6 +4,7 @@ package fleet
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -18,37 +19,36 @@ import (
 	"time"
 )
 
-// lokiConfig is one Loki with its files in a directory, ready as soon as it can be.
-const lokiConfig = `auth_enabled: false
-analytics: { reporting_enabled: false }
-server: { http_listen_address: 127.0.0.1, http_listen_port: 3100, grpc_listen_address: 127.0.0.1, grpc_listen_port: 9096, log_level: warn }
-common:
-  instance_addr: 127.0.0.1
-  path_prefix: %[1]s
-  replication_factor: 1
-  ring: { kvstore: { store: inmemory } }
-  storage: { filesystem: { chunks_directory: %[1]s/chunks, rules_directory: %[1]s/rules } }
-ingester: { lifecycler: { min_ready_duration: 0s } }
-schema_config:
-  configs: [{ from: 2024-01-01, store: tsdb, object_store: filesystem, schema: v13, index: { prefix: index_, period: 24h } }]
-`
+const (
+	lokiURL = "http://127.0.0.1:3100"
+	storage = "127.0.0.1:9000"
+	bucket  = "loki"
+)
 
-const lokiURL = "http://127.0.0.1:3100"
-
-// startLoki returns once it answers.
-func startLoki(t *testing.T) {
+// startObjects has an object storage, which a Loki's end does not touch.
+func startObjects(t *testing.T) {
 	t.Helper()
-	dir := t.TempDir()
-	config := filepath.Join(dir, "loki.yaml")
-	if err := os.WriteFile(config, fmt.Appendf(nil, lokiConfig, dir), 0o600); err != nil {
+	cmd := exec.Command(*objects, storage, bucket)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { kill(cmd) })
+	await(t, "object storage", func() bool { return listens(storage) })
+}
+
+// startLoki runs Loki as it is shipped, on an empty disk, and returns once it answers.
+func startLoki(t *testing.T) *exec.Cmd {
+	t.Helper()
+	dir := t.TempDir()
+	config := rewrite(t, dir, "loki.yaml", "path_prefix: /loki", "path_prefix: "+dir)
 	log, err := os.Create(filepath.Join(dir, "loki.log"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	cmd := exec.Command(*loki, "-config.file="+config)
+	cmd := exec.Command(*loki, "-config.file="+config, "-config.expand-env=true", "-server.http-listen-address=127.0.0.1")
+	cmd.Env = append(os.Environ(), "S3_ENDPOINT="+storage, "S3_BUCKET="+bucket, "S3_INSECURE=true", "S3_ACCESS_KEY_ID=me", "S3_SECRET_ACCESS_KEY=secret")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
@@ -68,6 +68,29 @@ func startLoki(t *testing.T) {
 		resp.Body.Close()
 		return resp.StatusCode == http.StatusOK
 	})
+	return cmd
+}
+
+// end asks a program to stop, and waits until it has.
+func end(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	if err := errors.Join(cmd.Process.Signal(syscall.SIGTERM), cmd.Wait()); err != nil {
+		t.Fatalf("%s: %v", cmd.Path, err)
+	}
+}
+
+// rewrite copies a configuration that is shipped, with the places of this test.
+func rewrite(t *testing.T, dir, name string, oldnew ...string) string {
+	t.Helper()
+	shipped, err := os.ReadFile(filepath.Join(*configs, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, name)
+	if err := os.WriteFile(path, []byte(strings.NewReplacer(oldnew...).Replace(string(shipped))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // ask gives a query's answer at a time: for each set of labels, "a=1 b=2", a number.

@@ -23,8 +23,8 @@ var (
 	looptrace = flag.String("looptrace", "", "the looptrace to test")
 	collector = flag.String("collector", "", "the OpenTelemetry Collector, built from ./collector")
 	loki      = flag.String("loki", "", "Loki, built from ./loki")
-
-	shippedConfig = flag.String("collector-config", "packaging/fleet/collector.yaml", "the Collector's configuration that is shipped")
+	objects   = flag.String("objects", "", "the object storage, built from ./objects")
+	configs   = flag.String("configs", "packaging/fleet", "where the configurations are that are shipped")
 )
 
 // insideEnv says that this process is in the namespace that it was started into.
