@@ -74,9 +74,9 @@ test-collector: build $(COLLECTOR) ## the OpenTelemetry Collector, killed five t
 	$(SUDO) $(BUILD)/fleet.test -test.v -test.run Collector -looptrace $(BINARY) -collector $(COLLECTOR)
 
 .PHONY: test-fleet
-test-fleet: build $(COLLECTOR) $(LOKI) $(OBJECTS) ## three hosts, the OpenTelemetry Collector and Loki: what Loki answers is what happened (root or sudo)
+test-fleet: build $(COLLECTOR) $(LOKI) $(OBJECTS) ## three hosts, the OpenTelemetry Collector and Loki: what Loki answers is what happened (root or sudo; UPDATE=1 writes docs/fleet.md's figures)
 	$(GO) test -c -o $(BUILD)/fleet.test ./.ci/fleet
-	$(SUDO) $(BUILD)/fleet.test -test.v -test.run Fleet -looptrace $(BINARY) -collector $(COLLECTOR) -loki $(LOKI) -objects $(OBJECTS)
+	$(SUDO) $(BUILD)/fleet.test -test.v -test.run 'Fleet|Sizing' -test.parallel 4 $(if $(UPDATE),-update) -looptrace $(BINARY) -collector $(COLLECTOR) -loki $(LOKI) -objects $(OBJECTS)
 
 .PHONY: test-ls
 test-ls: build ## looptrace ls against ss and lsof on the same 10,000 sockets: no difference without a reason (root or sudo)

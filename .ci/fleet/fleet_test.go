@@ -69,12 +69,14 @@ func TestFleet(t *testing.T) {
 			"who connected to port 49342 on host b between T1 and T2?",
 			fmt.Sprintf(`sum by (client_process_comm) (count_over_time({service_name="looptrace"} | event_name="looptrace.connect" | outcome="success" | server_port="49342" | host_name="b" [%dms]))`,
 				t2.Sub(t1).Milliseconds()),
-			t2, map[string]int{"client_process_comm=cart": 17, "client_process_comm=report": 5},
+			t2,
+			map[string]int{"client_process_comm=cart": 17, "client_process_comm=report": 5},
 		},
 		{
 			"which hosts refused connections to 5432 in the last hour, from what program?",
 			`sum by (host_name, client_process_comm) (count_over_time({service_name="looptrace"} | event_name="looptrace.connect" | error_type="ECONNREFUSED" | port="5432" [1h]))`,
-			time.Now(), map[string]int{
+			time.Now(),
+			map[string]int{
 				"client_process_comm=report host_name=a": 11, "client_process_comm=cart host_name=c": 6, "client_process_comm=migrate host_name=c": 2,
 			},
 		},

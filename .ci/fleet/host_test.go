@@ -15,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // centre is where the engines listen, on a wire to each host.
@@ -36,63 +37,63 @@ type host struct {
 func startHost(t *testing.T, name string, number int, environ ...string) *host {
 	t.Helper()
 	h := &host{t: t, name: name, dir: t.TempDir(), records: &counter{}}
-	keep := exec.Command("unshare", "--net", "--uts", "sh", "-c", "hostname "+name+" && ip link set lo up && echo ready && exec sleep infinity")
-	h.start(keep, true)
-	h.pid = keep.Process.Pid
+	spaces := exec.Command("unshare", "--net", "--uts", "sh", "-c", "hostname "+name+" && ip link set lo up && echo ready && exec sleep infinity")
+	keep(t, spaces, true)
+	h.pid = spaces.Process.Pid
 	run(t, "ip", "link", "add", "to-"+name, "master", "fleet", "up", "type", "veth", "peer", "name", "eth0", "netns", strconv.Itoa(h.pid))
 	for _, args := range []string{"addr add 10.77.0." + strconv.Itoa(number) + "/24 dev eth0", "link set eth0 up"} {
-		run(t, "nsenter", h.inside(append([]string{"ip"}, strings.Fields(args)...)...)...)
+		run(t, "nsenter", h.inside(append([]string{"ip"}, strings.Fields(args)...)...)[1:]...)
 	}
 	netns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", h.pid))
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.looptrace = exec.Command("nsenter", h.inside(*looptrace, "-o", "json", "--strict", "--netns", strings.Trim(netns, "net:[]"), "--otlp", "https://"+centre+":4318")...)
+	h.looptrace = exec.Command("nsenter", h.inside(*looptrace, "-o", "json", "--strict", "--netns", strings.Trim(netns, "net:[]"), "--otlp", "https://"+centre+":4318")[1:]...)
 	h.looptrace.Env = append(os.Environ(), environ...)
 	h.looptrace.Stdout, h.looptrace.Stderr = h.records, &h.stderr
-	h.start(h.looptrace, false)
+	keep(t, h.looptrace, false)
 	await(t, "start record of "+name, func() bool { return h.records.count("start") == 1 })
 	return h
 }
 
-// inside gives the arguments of nsenter for a command on the host.
+// inside gives a command on the host.
 func (h *host) inside(command ...string) []string {
-	return append([]string{"--net", "--uts", "--target", strconv.Itoa(h.pid), "--"}, command...)
+	return append([]string{"nsenter", "--net", "--uts", "--target", strconv.Itoa(h.pid), "--"}, command...)
 }
 
-// start runs a command to the test's end, and if told so waits for its first line.
-func (h *host) start(cmd *exec.Cmd, wait bool) {
-	h.t.Helper()
+// keep runs a command to the test's end, and if told so waits for its first line.
+func keep(t *testing.T, cmd *exec.Cmd, wait bool) {
+	t.Helper()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	t.Cleanup(func() { kill(cmd) })
 	if !wait {
 		if err := cmd.Start(); err != nil {
-			h.t.Fatal(err)
+			t.Fatal(err)
 		}
-		h.t.Cleanup(func() { kill(cmd) })
 		return
 	}
 	out, err := cmd.StdoutPipe()
 	if err := errors.Join(err, cmd.Start()); err != nil {
-		h.t.Fatal(err)
+		t.Fatal(err)
 	}
-	h.t.Cleanup(func() { kill(cmd) })
 	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
-		h.t.Fatalf("%v: %q, %v", cmd.Args, line, err)
+		t.Fatalf("%v: %q, %v", cmd.Args, line, err)
 	}
 }
 
-// program is this test under a name of its own, which acts as actEnv says.
-func (h *host) program(name, act string) *exec.Cmd {
-	h.t.Helper()
+// program is this test under a name of its own, which acts as actEnv says. It may be run through another command.
+func program(t *testing.T, dir, name, act string, through ...string) *exec.Cmd {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
-		h.t.Fatal(err)
+		t.Fatal(err)
 	}
-	path := filepath.Join(h.dir, name)
+	path := filepath.Join(dir, name)
 	if err := os.Symlink(self, path); err != nil && !errors.Is(err, os.ErrExist) {
-		h.t.Fatal(err)
+		t.Fatal(err)
 	}
-	cmd := exec.Command("nsenter", h.inside(path)...)
+	args := append(through, path)
+	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), actEnv+"="+act)
 	return cmd
 }
@@ -100,13 +101,13 @@ func (h *host) program(name, act string) *exec.Cmd {
 // serve has a program listen on ports of loopback.
 func (h *host) serve(name string, ports ...string) {
 	h.t.Helper()
-	h.start(h.program(name, "serve "+strings.Join(ports, " ")), true)
+	keep(h.t, program(h.t, h.dir, name, "serve "+strings.Join(ports, " "), h.inside()...), true)
 }
 
 // dial has a program connect to a port of loopback n times, which is to be taken or refused.
 func (h *host) dial(name, outcome, port string, n int) {
 	h.t.Helper()
-	if out, err := h.program(name, fmt.Sprintf("%s %s %d", outcome, port, n)).CombinedOutput(); err != nil {
+	if out, err := program(h.t, h.dir, name, fmt.Sprintf("%s %s %d", outcome, port, n), h.inside()...).CombinedOutput(); err != nil {
 		h.t.Fatalf("%s on %s: %v: %s", name, h.name, err, out)
 	}
 }
@@ -133,13 +134,19 @@ func run(t *testing.T, name string, args ...string) {
 // actEnv has this test be a program on a host.
 const actEnv = "LOOPTRACE_FLEET_ACT"
 
-// act does what actEnv says: "serve PORT…" for ever, "taken PORT N", "refused PORT N".
+// act does what actEnv says: "serve PORT…" for ever, "taken PORT N", "refused PORT N", with a pause after each where one
+// is given.
 func act(words []string) error {
 	if words[0] == "serve" {
 		return serveAll(words[1:])
 	}
 	n, err := strconv.Atoi(words[2])
+	var pause time.Duration
+	if len(words) > 3 {
+		pause, err = time.ParseDuration(words[3])
+	}
 	for range n {
+		time.Sleep(pause)
 		c, dialErr := net.Dial("tcp4", "127.0.0.1:"+words[1])
 		if refused := errors.Is(dialErr, syscall.ECONNREFUSED); refused != (words[0] == "refused") || dialErr != nil && !refused {
 			return fmt.Errorf("%v: %w", words, errors.Join(dialErr, errors.New("not what was expected")))
