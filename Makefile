@@ -28,6 +28,8 @@ TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/looptrace/golangci-lint-$(GOLANG
 COLLECTOR_VERSION := v0.162.0
 COLLECTOR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/looptrace/otel-collector-$(COLLECTOR_VERSION)
 LOKI_VERSION := v3.7.8
+VICTORIALOGS_VERSION := v1.52.1
+VICTORIALOGS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/looptrace/victorialogs-$(VICTORIALOGS_VERSION)
 OBJECTS_VERSION := v1.2.0
 OBJECTS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/looptrace/objects-$(OBJECTS_VERSION)
 LOKI := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/looptrace/loki-$(LOKI_VERSION)
@@ -74,9 +76,9 @@ test-collector: build $(COLLECTOR) ## the OpenTelemetry Collector, killed five t
 	$(SUDO) $(BUILD)/fleet.test -test.v -test.run Collector -looptrace $(BINARY) -collector $(COLLECTOR)
 
 .PHONY: test-fleet
-test-fleet: build $(COLLECTOR) $(LOKI) $(OBJECTS) ## three hosts, the OpenTelemetry Collector and Loki: what Loki answers is what happened (root or sudo; UPDATE=1 writes docs/fleet.md's figures)
+test-fleet: build $(COLLECTOR) $(LOKI) $(OBJECTS) $(VICTORIALOGS) ## three hosts, the OpenTelemetry Collector, Loki, VictoriaLogs: what they answer is what happened (root or sudo; UPDATE=1 writes docs/fleet.md's figures)
 	$(GO) test -c -o $(BUILD)/fleet.test ./.ci/fleet
-	$(SUDO) $(BUILD)/fleet.test -test.v -test.run 'Fleet|Sizing' -test.parallel 4 $(if $(UPDATE),-update) -looptrace $(BINARY) -collector $(COLLECTOR) -loki $(LOKI) -objects $(OBJECTS)
+	$(SUDO) $(BUILD)/fleet.test -test.v -test.run 'Fleet|VictoriaLogs|Sizing' -test.parallel 4 $(if $(UPDATE),-update) -looptrace $(BINARY) -collector $(COLLECTOR) -loki $(LOKI) -objects $(OBJECTS) -victorialogs $(VICTORIALOGS)
 
 .PHONY: test-ls
 test-ls: build ## looptrace ls against ss and lsof on the same 10,000 sockets: no difference without a reason (root or sudo)
@@ -191,3 +193,6 @@ $(LOKI):
 
 $(OBJECTS):
 	cd .ci/fleet/objects && $(GO) build -ldflags '-s -w' -o $(OBJECTS) .
+
+$(VICTORIALOGS):
+	cd .ci/fleet/victorialogs && $(GO) build -trimpath -ldflags '-s -w' -o $(VICTORIALOGS) github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs

@@ -20,11 +20,12 @@ import (
 )
 
 var (
-	looptrace = flag.String("looptrace", "", "the looptrace to test")
-	collector = flag.String("collector", "", "the OpenTelemetry Collector, built from ./collector")
-	loki      = flag.String("loki", "", "Loki, built from ./loki")
-	objects   = flag.String("objects", "", "the object storage, built from ./objects")
-	configs   = flag.String("configs", "packaging/fleet", "where the configurations are that are shipped")
+	looptrace    = flag.String("looptrace", "", "the looptrace to test")
+	collector    = flag.String("collector", "", "the OpenTelemetry Collector, built from ./collector")
+	loki         = flag.String("loki", "", "Loki, built from ./loki")
+	victoriaLogs = flag.String("victorialogs", "", "VictoriaLogs, built from ./victorialogs")
+	objects      = flag.String("objects", "", "the object storage, built from ./objects")
+	configs      = flag.String("configs", "packaging/fleet", "where the configurations are that are shipped")
 )
 
 // insideEnv says that this process is in the namespace that it was started into.
