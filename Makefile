@@ -28,11 +28,11 @@ TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/looptrace/golangci-lint-$(GOLANG
 COLLECTOR_VERSION := v0.162.0
 COLLECTOR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/looptrace/otel-collector-$(COLLECTOR_VERSION)
 LOKI_VERSION := v3.7.8
-VICTORIALOGS_VERSION := v1.52.1
-VICTORIALOGS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/looptrace/victorialogs-$(VICTORIALOGS_VERSION)
+LOKI := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/looptrace/loki-$(LOKI_VERSION)
 OBJECTS_VERSION := v1.2.0
 OBJECTS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/looptrace/objects-$(OBJECTS_VERSION)
-LOKI := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/looptrace/loki-$(LOKI_VERSION)
+VICTORIALOGS_VERSION := v1.52.1
+VICTORIALOGS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/looptrace/victorialogs-$(VICTORIALOGS_VERSION)
 
 export CGO_ENABLED = 0
 
@@ -187,7 +187,7 @@ $(TOOLS)/golangci-lint:
 $(COLLECTOR):
 	cd .ci/fleet/collector && $(GO) build -ldflags '-s -w' -o $(COLLECTOR) .
 
-# Built once a version: it takes ten minutes.
+# Built once a version: it takes seven minutes of one core.
 $(LOKI):
 	cd .ci/fleet/loki && $(GO) build -trimpath -ldflags '-s -w' -o $(LOKI) github.com/grafana/loki/v3/cmd/loki
 

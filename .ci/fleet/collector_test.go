@@ -66,7 +66,7 @@ func TestCollectorIsKilled(t *testing.T) {
 
 	target := accepting(t)
 	records := &counter{}
-	trace := exec.Command(*looptrace, "-o", "json", "--no-snapshot", "--port", port(target), "--otlp", "http://"+addr)
+	trace := exec.Command(*looptrace, "-o", "json", "--no-snapshot", "--netns", netns(t, "self"), "--port", port(target), "--otlp", "http://"+addr)
 	trace.Env = append(os.Environ(), "OTEL_BLRP_MAX_QUEUE_SIZE="+strconv.Itoa(queueSize))
 	trace.Stdout = records
 	var stderr bytes.Buffer

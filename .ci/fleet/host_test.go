@@ -44,16 +44,22 @@ func startHost(t *testing.T, name string, number int, environ ...string) *host {
 	for _, args := range []string{"addr add 10.77.0." + strconv.Itoa(number) + "/24 dev eth0", "link set eth0 up"} {
 		run(t, "nsenter", h.inside(append([]string{"ip"}, strings.Fields(args)...)...)[1:]...)
 	}
-	netns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", h.pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.looptrace = exec.Command("nsenter", h.inside(*looptrace, "-o", "json", "--strict", "--netns", strings.Trim(netns, "net:[]"), "--otlp", "https://"+centre+":4318")[1:]...)
+	h.looptrace = exec.Command("nsenter", h.inside(*looptrace, "-o", "json", "--strict", "--netns", netns(t, strconv.Itoa(h.pid)), "--otlp", "https://"+centre+":4318")[1:]...)
 	h.looptrace.Env = append(os.Environ(), environ...)
 	h.looptrace.Stdout, h.looptrace.Stderr = h.records, &h.stderr
 	keep(t, h.looptrace, false)
 	await(t, "start record of "+name, func() bool { return h.records.count("start") == 1 })
 	return h
+}
+
+// netns is the network namespace of a process, to trace that alone: looptrace sees them all.
+func netns(t *testing.T, pid string) string {
+	t.Helper()
+	link, err := os.Readlink("/proc/" + pid + "/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Trim(link, "net:[]")
 }
 
 // inside gives a command on the host.

@@ -31,7 +31,7 @@ func TestVictoriaLogs(t *testing.T) {
 	traces := map[string]*exec.Cmd{}
 	outputs := map[string]*bytes.Buffer{}
 	for format, flags := range map[string][]string{"json": {"--otlp", victoriaURL + "/insert/opentelemetry"}, "ecs": nil} {
-		args := append([]string{"-o", format, "--strict", "--no-snapshot", "--port", "49342,5432", "--event", "connect"}, flags...)
+		args := append([]string{"-o", format, "--no-snapshot", "--netns", netns(t, "self"), "--port", "49342,5432", "--event", "connect"}, flags...)
 		trace, out := exec.Command(*looptrace, args...), &lines{}
 		trace.Stdout = out
 		keep(t, trace, false)
