@@ -487,11 +487,14 @@ func (t *Table) ephemeralPorts(a *Answer, proto uint16, src netip.Addr, dst neti
 		return nil
 	}
 	key := rangeKey{proto, src, dst}
-	if a.ranges[key] == nil {
+	if _, ok := a.ranges[key]; !ok {
 		if a.ranges == nil {
 			a.ranges = make(map[rangeKey]*EphemeralPorts)
 		}
-		a.ranges[key] = t.countPorts(a, key)
+		// No port was to be had as the call failed: an answer that has most of them free came too late.
+		if a.ranges[key] = t.countPorts(a, key); a.ranges[key].InUse*2 < int(a.High)-int(a.Low)+1 {
+			a.ranges[key] = nil
+		}
 	}
 	return a.ranges[key]
 }

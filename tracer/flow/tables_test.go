@@ -41,9 +41,11 @@ func (row HeldRow) left(jiffies uint64) HeldRow {
 }
 
 // answer gives the tables of the home namespace, whose range is 40000 to 40007, as of a time.
-func answer(at uint64, rows ...HeldRow) step {
+func answer(at uint64, rows ...HeldRow) step { return answerIn(40000, 40007, at, rows...) }
+
+func answerIn(low, high uint16, at uint64, rows ...HeldRow) step {
 	return func(s *scene) {
-		a := &Answer{Netns: home, Time: at * msec, Rows: rows, Low: 40000, High: 40007, Jiffy: 4 * time.Millisecond}
+		a := &Answer{Netns: home, Time: at * msec, Rows: rows, Low: low, High: high, Jiffy: 4 * time.Millisecond}
 		a.Index()
 		s.table.Answer([]*Answer{a})
 	}
@@ -346,8 +348,15 @@ func TestEphemeralPorts(t *testing.T) {
 			name:  "UDP has ports of its own",
 			cfg:   Config{Asks: true},
 			look:  failures,
-			steps: []step{bind(120, 20, srv, "127.0.0.1:0", append(noPort[:2:2], udp)...), answer(121, tables...)},
-			want:  []string{"120ms #20 bind srv/10 127.0.0.1:? ports={40000-40007 in_use=1 oth/30(snapshot)*1} udp errno=98"},
+			steps: []step{bind(120, 20, srv, "127.0.0.1:0", append(noPort[:2:2], udp)...), answerIn(40006, 40006, 121, tables...)},
+			want:  []string{"120ms #20 bind srv/10 127.0.0.1:? ports={40006-40006 in_use=1 oth/30(snapshot)*1} udp errno=98"},
+		},
+		{
+			name:  "an answer that comes when they are free again",
+			cfg:   Config{Asks: true},
+			look:  failures,
+			steps: []step{bind(120, 20, oth, "127.0.0.1:0", noPort...), answer(121, tables[0])},
+			want:  []string{"120ms #20 bind oth/30 127.0.0.1:? errno=98"},
 		},
 		{
 			name:  "nobody answers",
@@ -359,11 +368,11 @@ func TestEphemeralPorts(t *testing.T) {
 			name:  "connect, counted for its destination",
 			cfg:   Config{Asks: true},
 			look:  failures,
-			steps: after(answer(119, tables...), usedUp(120, 20, "127.0.0.1:80"), usedUp(121, 21, "127.0.0.1:81"), usedUp(122, 22, "127.0.0.1:82")),
+			steps: after(answerIn(40000, 40003, 119, tables...), usedUp(120, 20, "127.0.0.1:80"), usedUp(121, 21, "127.0.0.1:81"), usedUp(122, 22, "127.0.0.1:82")),
 			want: []string{
-				"120ms #20 connect oth/30 ? > - 127.0.0.1:80 took=1ms ports={40000-40007 in_use=4 srv/10(snapshot)*2 cli/20(snapshot)*2} errno=99",
-				"121ms #21 connect oth/30 ? > - 127.0.0.1:81 took=1ms ports={40000-40007 in_use=3 srv/10(snapshot)*3} errno=99",
-				"122ms #22 connect oth/30 ? > - 127.0.0.1:82 took=1ms ports={40000-40007 in_use=2 srv/10(snapshot)*2} errno=99",
+				"120ms #20 connect oth/30 ? > - 127.0.0.1:80 took=1ms ports={40000-40003 in_use=3 srv/10(snapshot)*2 cli/20(snapshot)*1} errno=99",
+				"121ms #21 connect oth/30 ? > - 127.0.0.1:81 took=1ms ports={40000-40003 in_use=3 srv/10(snapshot)*3} errno=99",
+				"122ms #22 connect oth/30 ? > - 127.0.0.1:82 took=1ms ports={40000-40003 in_use=2 srv/10(snapshot)*2} errno=99",
 			},
 		},
 		{
