@@ -105,7 +105,7 @@ lint: $(TOOLS)/golangci-lint ## vet, golangci-lint with gofumpt, clang-format, s
 	$(TOOLS)/golangci-lint run
 	clang-format-14 --dry-run --Werror $(C_FILES)
 	$(GO) vet ./.ci/kernels/report ./.ci/kernels/least ./.ci/fleet ./.ci/ls ./.ci/bench
-	shellcheck .ci/run .ci/kernels/{run,boot,fetch,init,hosts/run,hosts/guest,hosts/talk}
+	shellcheck .ci/run .ci/bench/guests .ci/kernels/{run,boot,fetch,init,hosts/run,hosts/guest,hosts/talk}
 	shellcheck packaging/build packaging/scripts/* packaging/test/{root,install,contents}
 
 .PHONY: race
