@@ -112,6 +112,9 @@ lint: $(TOOLS)/golangci-lint ## vet, golangci-lint with gofumpt, clang-format, s
 race: ## test the packages without a kernel under them with the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race -count=1 -skip '^TestKernel' $(PURE)
 
+# They go beyond what this kind of machine can do untraced: there the load is as fast as it goes.
+RATES := 2000,5000,10000,15000,20000,25000,30000,40000
+
 # What is measured goes to docs/bench.json, and what is written of that to docs/bench.md and docs/bench.svg.
 BENCH_PROGRAM := $(BUILD)/bench
 
@@ -120,8 +123,8 @@ bench: build bench-build ## what tracing costs, beside each peer that is install
 	$(SUDO) $(BENCH_PROGRAM) $(BENCH) $(BINARY)
 
 .PHONY: bench-offered
-bench-offered: build bench-build ## throughput kept and losses at one rate and another, as a plot
-	$(SUDO) $(BENCH_PROGRAM) -offered $(BENCH) $(BINARY)
+bench-offered: build bench-build ## throughput kept and losses at one rate and another, as a plot (RATES=2000,…)
+	$(SUDO) $(BENCH_PROGRAM) -offered $(RATES) $(BENCH) $(BINARY)
 
 .PHONY: bench-growth
 bench-growth: build bench-build ## costs beside up to 100,000 connections and 10,000 processes (needs a C compiler)

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -28,11 +30,12 @@ const idleTimes = 12
 // loads measures what tracing costs under each load.
 func (b *bench) loads(names []string, into *results) error {
 	for _, name := range names {
-		rate, ok := loadRates[name]
-		if !ok {
-			return fmt.Errorf("no load %q", name)
+		if _, ok := loadRates[name]; !ok {
+			return fmt.Errorf("no load %q: there are %s", name, strings.Join(everyLoad, ", "))
 		}
-		p, rounds := plan{load: name, length: b.length, rate: rate}, b.rounds
+	}
+	for _, name := range names {
+		p, rounds := plan{load: name, length: b.length, rate: loadRates[name]}, b.rounds
 		if name == idle {
 			p.length, rounds = idleTimes*b.length, 1
 		}
@@ -89,11 +92,16 @@ type offered struct {
 	Series []*series // one a rate
 }
 
-// offeredRates go beyond what this kind of machine can do untraced: there the load is as fast as it goes.
-var offeredRates = []float64{2000, 5000, 10000, 15000, 20000, 25000, 30000, 40000}
-
-func (b *bench) offered(into *results) error {
-	o := &offered{Rates: slices.Clone(offeredRates)}
+func (b *bench) offered(rates string, into *results) error {
+	o := &offered{}
+	for text := range strings.SplitSeq(rates, ",") {
+		rate, err := strconv.ParseFloat(text, 64)
+		if err != nil || rate <= 0 {
+			return fmt.Errorf("no rate %q", text)
+		}
+		o.Rates = append(o.Rates, rate)
+	}
+	slices.Sort(o.Rates)
 	for _, rate := range o.Rates {
 		s, err := b.series(plan{load: churn, length: b.length, rate: rate}, b.rounds)
 		if err != nil {

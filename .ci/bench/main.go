@@ -4,7 +4,7 @@
 // installed, in turn, several rounds. It keeps what it measured in a file, and makes the page of that.
 //
 //	bench [-load churn,…] [-rounds N] [-seconds N] [-tools stream,…] LOOPTRACE
-//	bench -offered|-growth|-long N … LOOPTRACE
+//	bench -offered RATES|-growth|-long N … LOOPTRACE
 //	bench -guests FILE
 //	bench -page
 package main
@@ -12,6 +12,7 @@ package main
 import (
 	"flag"
 	"os"
+	"os/signal"
 	"strings"
 	"time"
 )
@@ -39,7 +40,7 @@ func exit(err error) {
 
 func benchMain() error {
 	load := flag.String("load", strings.Join(everyLoad, ","), "the loads, separated by commas")
-	onOffer := flag.Bool("offered", false, "offer connections at one rate and another instead")
+	offers := flag.String("offered", "", "offer connections at these rates a second, separated by commas, instead")
 	growing := flag.Bool("growth", false, "measure looptrace beside ever more connections and processes instead")
 	conns := flag.Int("long", 0, "one run of so many connections instead")
 	guests := flag.String("guests", "", "take what kernels counted from their tests' output instead")
@@ -62,13 +63,16 @@ func benchMain() error {
 	b := &bench{binary: flag.Arg(0), rounds: *rounds, length: time.Duration(*seconds) * time.Second, crowd: *crowdBinary}
 	if measures {
 		b.tools = installed(allTools(b.binary), *only)
+		if signal.Ignored(os.Interrupt) {
+			signal.Notify(make(chan os.Signal, 1), os.Interrupt) // tools that inherit that cannot be interrupted
+		}
 	}
 	switch {
 	case *page:
 	case *guests != "":
 		err = readGuests(*guests, res)
-	case *onOffer:
-		err = b.offered(res)
+	case *offers != "":
+		err = b.offered(*offers, res)
 	case *growing:
 		err = b.growth(res)
 	case *conns > 0:

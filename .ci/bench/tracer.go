@@ -104,9 +104,17 @@ func (s *started) head() ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, 4096))
 }
 
+// stopLimit is how long a tool may take to write what it has.
+const stopLimit = 20 * time.Second
+
 // stop interrupts the tool, waits for it, and gives its peak of memory in bytes.
 func (s *started) stop() int64 {
 	_ = s.cmd.Process.Signal(syscall.SIGINT)
+	late := time.AfterFunc(stopLimit, func() {
+		fmt.Fprintf(os.Stderr, "%s does not end: killed\n", s.tool.name)
+		_ = s.cmd.Process.Kill()
+	})
+	defer late.Stop()
 	_ = s.cmd.Wait() // some exit with 130
 	return s.cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss << 10
 }
