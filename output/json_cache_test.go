@@ -97,7 +97,8 @@ func TestProcessTextsShareSlots(t *testing.T) {
 
 func TestQuoteTime(t *testing.T) {
 	for _, at := range []time.Time{
-		{}, time.Unix(0, 0), time.Unix(0, 1), time.Date(2026, 11, 25, 9, 8, 7, 60504030, time.UTC), time.Date(1999, 12, 31, 23, 59, 59, 999999999, time.UTC),
+		{},
+		time.Unix(0, 0), time.Unix(0, 1), time.Date(2026, 11, 25, 9, 8, 7, 60504030, time.UTC), time.Date(1999, 12, 31, 23, 59, 59, 999999999, time.UTC),
 		time.Date(9999, 12, 31, 0, 0, 0, 0, time.FixedZone("", 3600)), time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC),
 	} {
 		if got, want := string(quoteTime(nil, at)), `"`+at.UTC().Format(timeLayout)+`"`; got != want {
