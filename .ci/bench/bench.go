@@ -81,7 +81,10 @@ func (b *bench) series(p plan, rounds int) (*series, error) {
 func progress(p plan, round int, t *tool, got turn) {
 	fmt.Fprintf(os.Stderr, "%s, round %d: %-10s %8.0f/s", p.load, round+1, t.name, got.rate())
 	if got.Cost != nil {
-		fmt.Fprintf(os.Stderr, ", CPU %v, lost %d", got.Cost.CPU.Round(time.Millisecond), got.Cost.lost())
+		fmt.Fprintf(os.Stderr, ", CPU %v", got.Cost.CPU.Round(time.Millisecond))
+		if got.Cost.Seen >= 0 {
+			fmt.Fprintf(os.Stderr, ", saw %d of %d", got.Cost.Seen, got.Cost.Made.Conns)
+		}
 	}
 	fmt.Fprintln(os.Stderr)
 }
