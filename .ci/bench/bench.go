@@ -14,11 +14,12 @@ import (
 
 // bench is what the flags ask for.
 type bench struct {
-	binary string
-	tools  []tool
-	rounds int
-	length time.Duration
-	crowd  string // the program of crowd.c
+	binary  string
+	machine machine
+	tools   []tool
+	rounds  int
+	length  time.Duration
+	crowd   string // the program of crowd.c
 }
 
 // loadRates are those of make bench. Keep-alive is paced: it is what a quiet host does all day.
@@ -50,7 +51,7 @@ func (b *bench) loads(names []string, into *results) error {
 
 // series takes turns: what the machine does meanwhile happens to all.
 func (b *bench) series(p plan, rounds int) (*series, error) {
-	s := &series{Machine: thisMachine(b.binary), Rate: p.rate}
+	s := &series{Machine: b.machine, Rate: p.rate}
 	for _, t := range b.tools {
 		s.Tools = append(s.Tools, measured{Tool: t.name, Names: t.names, Ours: t.ours})
 	}

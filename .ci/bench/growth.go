@@ -44,7 +44,7 @@ const (
 )
 
 func (b *bench) growth(into *results) error {
-	g := &growth{Machine: thisMachine(b.binary)}
+	g := &growth{Machine: b.machine}
 	ours := b.tools[slices.IndexFunc(b.tools, func(t tool) bool { return t.name == stream })]
 	for _, n := range growConns {
 		p := plan{load: churn, length: b.length, rate: growRate, held: n}

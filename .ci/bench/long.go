@@ -56,7 +56,7 @@ func (b *bench) long(conns int, into *results) (err error) {
 	if err != nil {
 		return err
 	}
-	l := &long{Machine: thisMachine(b.binary)}
+	l := &long{Machine: b.machine}
 	for l.Run.Conns < conns && err == nil {
 		var did run
 		did, err = load.run(longTurn, 0)

@@ -62,6 +62,7 @@ func benchMain() error {
 	}
 	b := &bench{binary: flag.Arg(0), rounds: *rounds, length: time.Duration(*seconds) * time.Second, crowd: *crowdBinary}
 	if measures {
+		b.machine = thisMachine(b.binary)
 		b.tools = installed(allTools(b.binary), *only)
 		if signal.Ignored(os.Interrupt) {
 			signal.Notify(make(chan os.Signal, 1), os.Interrupt) // tools that inherit that cannot be interrupted

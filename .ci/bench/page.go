@@ -153,8 +153,8 @@ func (s *series) turns() string {
 // line says where and when.
 func (m machine) line(turns string) string {
 	busy := ""
-	if m.Busy >= 0.5 {
-		busy = fmt.Sprintf("; **the machine was busy: load average %.1f**", m.Busy)
+	if m.Busy > quiet {
+		busy = fmt.Sprintf("; **others used %.0f %% of the CPUs**", 100*m.Busy)
 	}
 	return fmt.Sprintf("%sKernel %s, %d CPUs (%s), %d MB, looptrace %s, %s%s.", turns, m.Kernel, m.CPUs, m.CPU, m.MemoryMB, m.Looptrace, m.Date, busy)
 }

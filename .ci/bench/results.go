@@ -7,13 +7,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"runtime"
-	"strconv"
 	"strings"
 	"time"
 
+	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
 )
 
@@ -57,7 +58,7 @@ type machine struct {
 	CPU       string
 	CPUs      int
 	MemoryMB  int
-	Busy      float64 // load average of the minute before
+	Busy      float64 // share of its CPUs that others used, just before
 	Looptrace string
 }
 
@@ -70,13 +71,37 @@ func thisMachine(binary string) machine {
 	var info unix.Sysinfo_t
 	if unix.Sysinfo(&info) == nil {
 		m.MemoryMB = int(uint64(info.Totalram) * uint64(info.Unit) >> 20)
-		m.Busy, _ = strconv.ParseFloat(fmt.Sprintf("%.1f", float64(info.Loads[0])/(1<<16)), 64)
 	}
+	m.Busy = busyShare()
 	if out, err := exec.Command(binary, "--version").Output(); err == nil {
 		words := strings.Fields(string(out))
 		m.Looptrace = words[len(words)-1]
 	}
 	return m
+}
+
+// quiet is how much others may use: more, and figures are not held against the bars.
+const quiet = 0.1
+
+// busyShare looks for two seconds at what all CPUs do.
+func busyShare() float64 {
+	look := func() (used, all float64) {
+		fs, err := procfs.NewDefaultFS()
+		if err != nil {
+			return 0, 0
+		}
+		stat, err := fs.Stat()
+		if err != nil {
+			return 0, 0
+		}
+		t := stat.CPUTotal
+		used = t.User + t.Nice + t.System + t.IRQ + t.SoftIRQ
+		return used, used + t.Idle + t.Iowait
+	}
+	used, all := look()
+	time.Sleep(2 * time.Second)
+	usedThen, allThen := look()
+	return math.Round(100*(usedThen-used)/max(allThen-all, 1)) / 100
 }
 
 func cpuModel() string {
