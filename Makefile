@@ -18,7 +18,7 @@ GOFLAGS_BUILD := -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
 SUDO ?= $(if $(filter 0,$(shell id -u)),,sudo)
 TEST_EXEC := $(if $(SUDO),-exec '$(SUDO) env CI=$(CI)')
 
-C_FILES := $(wildcard bpf/*.[ch] bpf/headers/*.h bpf/test/*.[ch] tracer/testdata/*.c)
+C_FILES := $(wildcard bpf/*.[ch] bpf/headers/*.h bpf/test/*.[ch] tracer/testdata/*.c .ci/bench/crowd/*.c)
 # Packages without a kernel under them: these are tested with the race detector, which needs cgo.
 PURE := ./tracer/flow/... ./output/... ./cmd/...
 
@@ -104,18 +104,48 @@ lint: $(TOOLS)/golangci-lint ## vet, golangci-lint with gofumpt, clang-format, s
 	$(GO) vet ./...
 	$(TOOLS)/golangci-lint run
 	clang-format-14 --dry-run --Werror $(C_FILES)
-	$(GO) vet ./.ci/kernels/report ./.ci/kernels/least ./.ci/fleet ./.ci/ls
-	shellcheck .ci/run .ci/kernels/{run,boot,fetch,init,hosts/run,hosts/guest,hosts/talk}
+	$(GO) vet ./.ci/kernels/report ./.ci/kernels/least ./.ci/fleet ./.ci/ls ./.ci/bench
+	shellcheck .ci/run .ci/bench/guests .ci/kernels/{run,boot,fetch,init,hosts/run,hosts/guest,hosts/talk}
 	shellcheck packaging/build packaging/scripts/* packaging/test/{root,install,contents}
 
 .PHONY: race
 race: ## test the packages without a kernel under them with the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race -count=1 -skip '^TestKernel' $(PURE)
 
+# They go beyond what this kind of machine can do untraced: there the load is as fast as it goes.
+RATES := 2000,5000,10000,15000,20000,25000,30000,40000
+
+# What is measured goes to docs/bench.json, and what is written of that to docs/bench.md and docs/bench.svg.
+BENCH_PROGRAM := $(BUILD)/bench
+
 .PHONY: bench
-bench: build ## what tracing costs, beside each peer that is installed (BENCH="-rounds 5 -seconds 5")
-	$(GO) build -o $(BUILD)/bench ./.ci/bench
-	$(SUDO) $(BUILD)/bench $(BENCH) $(BINARY)
+bench: build bench-build ## what tracing costs, beside each peer that is installed (BENCH="-load churn -rounds 1 -seconds 1")
+	$(SUDO) $(BENCH_PROGRAM) $(BENCH) $(BINARY)
+
+.PHONY: bench-offered
+bench-offered: build bench-build ## throughput kept and losses at one rate and another, as a plot (RATES=2000,…)
+	$(SUDO) $(BENCH_PROGRAM) -offered $(RATES) $(BENCH) $(BINARY)
+
+.PHONY: bench-growth
+bench-growth: build bench-build ## costs beside up to 100,000 connections and 10,000 processes (needs a C compiler)
+	$(CC) -O1 -static -Wall -o $(BUILD)/crowd .ci/bench/crowd/crowd.c
+	$(SUDO) $(BENCH_PROGRAM) -growth $(BENCH) $(BINARY)
+
+.PHONY: bench-long
+bench-long: build bench-build ## ten million connections: losses, and whether memory grows
+	$(SUDO) $(BENCH_PROGRAM) -long 10000000 $(BENCH) $(BINARY)
+
+.PHONY: bench-guests
+bench-guests: bench-build ## what other kernels' programs do for a connection, emulated (KERNELS="amd64-6.1 …")
+	BENCH_PROGRAM=$(BENCH_PROGRAM) .ci/bench/guests $(KERNELS)
+
+.PHONY: bench-page
+bench-page: bench-build ## write docs/bench.md and docs/bench.svg anew, of what was measured
+	$(BENCH_PROGRAM) -page
+
+.PHONY: bench-build
+bench-build:
+	$(GO) build -o $(BENCH_PROGRAM) ./.ci/bench
 
 .PHONY: bench-ls
 bench-ls: build ## how long looptrace ls, ss and lsof take for 50,000 sockets (BENCH="-sockets N -rounds N")
@@ -133,8 +163,8 @@ arch: ## build for both architectures
 	GOARCH=arm64 $(GO) vet ./...
 
 .PHONY: fresh
-fresh: generate ## fail if generated files are not what their sources make
-	git diff --exit-code -- tracer
+fresh: generate bench-page ## fail if generated files are not what their sources make
+	git diff --exit-code -- tracer docs/bench.md docs/bench.svg
 	$(GO) mod tidy -diff
 
 .PHONY: vagrant

@@ -43,11 +43,15 @@ type lines struct {
 	log   zerolog.Logger
 	words words
 	text  []byte // the message of the record at hand
+
+	ends      [2]end // of the record at hand
+	processes processTexts
 }
 
 func (l *lines) open(w io.Writer) {
 	l.out.w = w
 	l.log = zerolog.New(&l.out)
+	l.processes.open()
 }
 
 // write shortens a record until it fits a line. Encode gets what is to be written, and the whole record.
@@ -82,7 +86,12 @@ func encodeJSON(l *lines, r, whole *flow.Record) {
 		e.EmbedObject((*socket)(r))
 	case r.Conn != nil:
 		e.EmbedObject((*traffic)(r))
-		e.EmbedObject((*connection)(r))
+		texts := &l.processes
+		if r != whole {
+			texts = nil // a shortened process is a copy for this record alone
+		}
+		l.addEnds(e, r.Conn, texts)
+		(*connection)(r).details(e)
 	case r.Summary != nil:
 		e.EmbedObject((*summary)(r))
 	case r.Start != nil:

@@ -151,14 +151,14 @@ func (list *portUsers) MarshalZerologArray(a *zerolog.Array) {
 	}
 }
 
-type connection flow.Record
-
-func (r *connection) MarshalZerologObject(e *zerolog.Event) {
-	c := r.Conn
-	e.Object("client", (*end)(&c.Client))
-	e.Object("server", (*end)(&c.Server))
-	r.details(e)
+// addEnds adds `client` and `server`.
+func (l *lines) addEnds(e *zerolog.Event, c *flow.ConnRecord, texts *processTexts) {
+	l.ends = [...]end{{&c.Client, texts}, {&c.Server, texts}}
+	e.Object("client", &l.ends[0])
+	e.Object("server", &l.ends[1])
 }
+
+type connection flow.Record
 
 // details are what only some connection records have.
 func (r *connection) details(e *zerolog.Event) {
@@ -176,14 +176,22 @@ func (r *connection) details(e *zerolog.Event) {
 	}
 }
 
-type end flow.End
+type end struct {
+	*flow.End
+	texts *processTexts
+}
 
 func (n *end) MarshalZerologObject(e *zerolog.Event) {
 	appendAddr(e, "address", n.Address)
 	if n.HasPort {
 		e.Uint16("port", n.Port)
 	}
-	(*party)(n).MarshalZerologObject(e)
+	if n.Process.P == nil {
+		addHolders(e, &n.Holders)
+		return
+	}
+	n.texts.add(e, &n.Process)
+	addContainer(e, &n.Process)
 }
 
 // party is an end without its address.

@@ -3,95 +3,182 @@
 package main
 
 import (
+	"bufio"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"strconv"
-	"sync"
-	"sync/atomic"
-	"time"
+	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// loadCommand is this program as the load.
-const loadCommand = "__load"
-
+// A load is two processes of this program, a server and its child the client, in a network namespace of
+// their own. The client is told what to do by lines on its standard input.
 const (
-	clients   = 16
-	acceptors = 4
+	serverCommand = "__server"
+	clientCommand = "__client"
 )
 
-// load connects, sends a byte each way and closes, for so many seconds, and prints how many
-// connections it made and how long that took.
-func load(args []string) {
-	length, err := time.ParseDuration(args[0])
-	if err != nil {
-		fail(err)
-	}
+// Loads.
+const (
+	churn     = "churn"     // connect, a byte each way, close, as fast as it goes or at a rate
+	keepalive = "keepalive" // requests over connections that stay
+	udp       = "udp"       // flows of datagrams
+	far       = "far"       // churn, between two network namespaces: no loopback traffic
+	idle      = "idle"      // nothing
+	crowd     = "crowd"     // churn, by any number of client processes, see crowd.c
+)
+
+const (
+	port      = 17777 // what tells the load's connections from the machine's own
+	acceptors = 4
+	farNet    = "10.177.7."
+)
+
+// serverMain serves one load until its client is gone.
+func serverMain(load string, clientArgs []string) error {
 	if err := loopbackUp(); err != nil {
-		fail(err)
+		return err
 	}
-	_, _ = io.Copy(io.Discard, os.Stdin)        // the end of it begins
-	l, err := net.Listen("tcp4", "127.0.0.1:0") // not MPTCP: peers do not see that
+	address := "127.0.0.1"
+	if load == far {
+		address = farNet + "1"
+	}
+	client := exec.Command("/proc/self/exe", append([]string{clientCommand, load, address}, clientArgs...)...)
+	client.Stdin, client.Stdout, client.Stderr = os.Stdin, os.Stdout, os.Stderr
+	client.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	if load == far {
+		client.SysProcAttr.Cloneflags = unix.CLONE_NEWNET
+	}
+	if err := client.Start(); err != nil {
+		return err
+	}
+	if load == far {
+		if err := wire(client.Process.Pid); err != nil {
+			return err
+		}
+	}
+	if err := serve(load, address); err != nil {
+		return err
+	}
+	fmt.Println("ready")
+	return client.Wait()
+}
+
+// wire joins this network namespace and another process's by a pair of interfaces.
+func wire(pid int) error {
+	for _, line := range []string{
+		fmt.Sprintf("ip link add far0 type veth peer name far0 netns %d", pid),
+		"ip address add " + farNet + "1/24 dev far0",
+		"ip link set far0 up",
+		fmt.Sprintf("nsenter -t %d -n ip address add %s2/24 dev far0", pid, farNet),
+		fmt.Sprintf("nsenter -t %d -n ip link set far0 up", pid),
+	} {
+		argv := strings.Fields(line)
+		if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w: %s", line, err, out)
+		}
+	}
+	return nil
+}
+
+func serve(load, address string) error {
+	if load == udp {
+		conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.ParseIP(address), Port: port})
+		if err != nil {
+			return err
+		}
+		for range acceptors {
+			go echo(conn) // ends with the process
+		}
+		return nil
+	}
+	l, err := listen(address)
 	if err != nil {
-		fail(err)
+		return err
 	}
 	for range acceptors {
-		go serve(l)
+		go accept(l, load) // ends with the process
 	}
-	var n atomic.Int64
-	var wg sync.WaitGroup
-	began := time.Now()
-	for range clients {
-		wg.Go(func() {
-			for time.Since(began) < length {
-				if err := once(l.Addr().(*net.TCPAddr).Port); err != nil {
-					fail(err)
-				}
-				n.Add(1)
-			}
-		})
-	}
-	wg.Wait()
-	fmt.Println(n.Load(), strconv.FormatInt(time.Since(began).Nanoseconds(), 10))
+	return nil
 }
 
-func fail(err error) {
-	fmt.Fprintln(os.Stderr, "load:", err)
-	os.Exit(1)
+func listen(address string) (net.Listener, error) {
+	var config net.ListenConfig
+	config.SetMultipathTCP(false) // peers do not see that
+	return config.Listen(context.Background(), "tcp4", net.JoinHostPort(address, strconv.Itoa(port)))
 }
 
-func serve(l net.Listener) {
-	b := make([]byte, 1)
+func accept(l net.Listener, load string) {
 	for {
 		c, err := l.Accept()
 		if err != nil {
-			return
+			fail(err)
 		}
-		_, _ = c.Read(b)
-		_, _ = c.Write(b)
-		_ = c.Close()
+		if load == keepalive {
+			go answer(c, true) // ends with the connection
+		} else {
+			answer(c, false)
+		}
 	}
 }
 
-// once is a connection by plain system calls: the runtime's poller would be half the load.
-func once(port int) error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+// answer sends back what comes, once or until the client closes.
+func answer(c net.Conn, again bool) {
+	defer c.Close()
+	b := make([]byte, requestSize)
+	for {
+		n, err := c.Read(b)
+		if err != nil {
+			return
+		}
+		if _, err := c.Write(b[:n]); err != nil || !again {
+			return
+		}
+	}
+}
+
+func echo(conn *net.UDPConn) {
+	b := make([]byte, requestSize)
+	for {
+		n, from, err := conn.ReadFromUDPAddrPort(b)
+		if err != nil {
+			fail(err)
+		}
+		_, _ = conn.WriteToUDPAddrPort(b[:n], from)
+	}
+}
+
+// clientMain does what the lines of its standard input say, and answers each with a line.
+func clientMain(load, address string, args []string) error {
+	c, err := newClient(load, address, args)
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
-	if err := unix.Connect(fd, &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-		return err
+	in := bufio.NewReader(os.Stdin)
+	for {
+		line, err := in.ReadString('\n')
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := c.obey(strings.Fields(line)); err != nil {
+			return err
+		}
 	}
-	b := make([]byte, 1)
-	if _, err := unix.Write(fd, b); err != nil {
-		return err
-	}
-	_, err = unix.Read(fd, b)
-	return err
+}
+
+func fail(err error) {
+	fmt.Fprintln(os.Stderr, "bench:", err)
+	os.Exit(1)
 }
 
 func loopbackUp() error {

@@ -1,75 +1,95 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Bench measures what tracing costs: the same load on loopback, untraced and under looptrace and each
-// peer that is installed, in turn, several rounds, and a table of medians.
+// Bench measures what tracing costs: the same loads, untraced and under looptrace and each peer that is
+// installed, in turn, several rounds. It keeps what it measured in a file, and makes the page of that.
 //
-//	go run ./.ci/bench [-rounds N] [-seconds N] [-tools untraced,stream,…] LOOPTRACE
+//	bench [-load churn,…] [-rounds N] [-seconds N] [-tools stream,…] LOOPTRACE
+//	bench -offered RATES|-growth|-long N … LOOPTRACE
+//	bench -guests FILE
+//	bench -page
 package main
 
 import (
 	"flag"
-	"fmt"
 	"os"
-	"os/exec"
-	"slices"
+	"os/signal"
 	"strings"
 	"time"
 )
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == loadCommand {
-		load(os.Args[2:])
-		return
+	if len(os.Args) > 2 {
+		switch os.Args[1] {
+		case serverCommand:
+			exit(serverMain(os.Args[2], os.Args[3:]))
+		case clientCommand:
+			exit(clientMain(os.Args[2], os.Args[3], os.Args[4:]))
+		case holderCommand:
+			exit(holderMain(os.Args[2], os.Args[3]))
+		}
 	}
-	rounds := flag.Int("rounds", 5, "how often each tool has its turn")
-	seconds := flag.Int("seconds", 5, "length of a turn")
-	only := flag.String("tools", "", "these alone, separated by commas")
-	flag.Parse()
-	if flag.NArg() != 1 {
-		flag.Usage()
-		os.Exit(2)
-	}
-	if err := bench(flag.Arg(0), *rounds, time.Duration(*seconds)*time.Second, *only); err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
-	}
+	exit(benchMain())
 }
 
-// bench takes turns: what the machine does meanwhile happens to all.
-func bench(binary string, rounds int, length time.Duration, only string) error {
-	tools := installed(peers(binary))
-	if only != "" {
-		names := append(strings.Split(only, ","), untraced)
-		tools = slices.DeleteFunc(tools, func(t tool) bool { return !slices.Contains(names, t.name) })
+func exit(err error) {
+	if err != nil {
+		fail(err)
 	}
-	done, err := countBPFTime()
+	os.Exit(0)
+}
+
+func benchMain() error {
+	load := flag.String("load", strings.Join(everyLoad, ","), "the loads, separated by commas")
+	offers := flag.String("offered", "", "offer connections at these rates a second, separated by commas, instead")
+	growing := flag.Bool("growth", false, "measure looptrace beside ever more connections and processes instead")
+	conns := flag.Int("long", 0, "one run of so many connections instead")
+	guests := flag.String("guests", "", "take what kernels counted from their tests' output instead")
+	page := flag.Bool("page", false, "only write the page anew")
+	rounds := flag.Int("rounds", 5, "how often each tool has its turn")
+	seconds := flag.Int("seconds", 5, "length of a turn; idle takes twelve times as long")
+	only := flag.String("tools", "", "these alone, separated by commas")
+	crowdBinary := flag.String("crowd", "build/crowd", "the program of crowd.c")
+	file := flag.String("results", "docs/bench.json", "where results are kept; the page is beside it")
+	flag.Parse()
+	res, err := readResults(*file)
 	if err != nil {
 		return err
 	}
-	defer done()
-	results := make(map[string][]turn)
-	for round := range rounds {
-		for i := range tools {
-			t := &tools[(i+round)%len(tools)] // nobody always comes first
-			got, err := t.take(length)
-			if err != nil {
-				return fmt.Errorf("%s: %w", t.name, err)
-			}
-			fmt.Fprintf(os.Stderr, "round %d: %-10s %8.0f conn/s, %d lost\n", round+1, t.name, got.rate(), got.lost)
-			results[t.name] = append(results[t.name], got)
+	measures := !*page && *guests == ""
+	if measures && flag.NArg() != 1 {
+		flag.Usage()
+		os.Exit(2)
+	}
+	b := &bench{binary: flag.Arg(0), rounds: *rounds, length: time.Duration(*seconds) * time.Second, crowd: *crowdBinary}
+	if measures {
+		b.machine = thisMachine(b.binary)
+		b.tools = installed(allTools(b.binary), *only)
+		if signal.Ignored(os.Interrupt) {
+			signal.Notify(make(chan os.Signal, 1), os.Interrupt) // tools that inherit that cannot be interrupted
 		}
 	}
-	report(os.Stdout, tools, results)
-	return nil
+	switch {
+	case *page:
+	case *guests != "":
+		err = readGuests(*guests, res)
+	case *offers != "":
+		err = b.offered(*offers, res)
+	case *growing:
+		err = b.growth(res)
+	case *conns > 0:
+		err = b.long(*conns, res)
+	default:
+		err = b.loads(strings.Split(*load, ","), res)
+	}
+	if err != nil {
+		return err
+	}
+	if !*page {
+		if err := res.write(*file); err != nil {
+			return err
+		}
+	}
+	return writePage(res, strings.TrimSuffix(*file, ".json"))
 }
 
-// installed leaves out what this machine has not.
-func installed(tools []tool) []tool {
-	return slices.DeleteFunc(tools, func(t tool) bool {
-		if len(t.argv) == 0 {
-			return false
-		}
-		_, err := exec.LookPath(t.argv[0])
-		return err != nil
-	})
-}
+var everyLoad = []string{churn, keepalive, udp, far, idle}

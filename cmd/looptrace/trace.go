@@ -49,7 +49,7 @@ func streamCommand(c *cli.Context) error {
 
 // summarize ends a run that people look at.
 func (s *session) summarize() {
-	if s.options.format == formatText && isTerminal(os.Stderr) {
+	if s.gate.tally != nil {
 		s.gate.tally.print(os.Stderr)
 	}
 }
@@ -139,6 +139,9 @@ func newSession(o *options, sinks ...tracer.Sink) (_ *session, err error) {
 		sinks = append(sinks, s.metrics.serve(s))
 	}
 	s.gate = &gate{sinks: sinks, sides: s.sides, limit: o.count}
+	if o.format == formatText && isTerminal(os.Stderr) {
+		s.gate.tally = &tally{}
+	}
 	return s, nil
 }
 

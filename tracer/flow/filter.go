@@ -33,7 +33,8 @@ type Filter struct {
 	Tree       bool     // processes of the tree that AddToTree planted, at either end
 }
 
-// Drops says whether the kernel side may keep connections from user space for this filter.
+// Drops says whether there is a record that Match keeps back, and so whether the kernel side may keep
+// connections from user space for this filter.
 func (f *Filter) Drops() bool {
 	return f.Failed || f.Tree || len(f.Targets) > 0 || !f.Events.Empty() || !f.Protos.Empty() || !f.Ports.Empty() ||
 		!f.PIDs.Empty() || !f.Comms.Empty() || !f.UIDs.Empty() || !f.Containers.Empty() || !f.Netns.Empty()

@@ -63,7 +63,7 @@ func (t *Table) emitSummary(s *SummaryRecord, proto, port uint16, errno int32, a
 	if errno != 0 {
 		r.Level = Warn
 	}
-	t.counts[r.Event]++
+	t.counts.add(r.Event)
 	t.cfg.Emit(r)
 }
 
