@@ -223,9 +223,6 @@ static __always_inline void finish_if_over(struct tuple *t, struct conn *c, u64 
 		return;
 	if (c->server_sk && !(c->server_left && (c->accepted || c->server_gone)))
 		return;
-	/* It may have been over for a while: what was reset in the accept queue waits there. */
-	if (c->left)
-		now = c->left;
 	/* Of what user space knows to have begun it learns the end, if it is told of ends at all. */
 	bool owed = (c->told || c->preexisting) && !summarize && want_kinds & 1U << KIND_CLOSE;
 	bool asked = wanted(KIND_CLOSE, t, false, c->client_verdict, c->server_verdict);
@@ -300,7 +297,6 @@ static __always_inline void conn_left(struct tcp_sock *tp, const struct ends *e,
 	end = end_of(c, (u64)tp);
 	if (end == END_NONE)
 		return;
-	c->left = now;
 	/* Payload only: no SYN, no FIN, and nothing twice. tcp_disconnect() zeroes them after this. */
 	u64 bytes = tp->bytes_sent - tp->bytes_retrans;
 	bool aborted = !error && (old == TCP_ESTABLISHED || old == TCP_CLOSE_WAIT);

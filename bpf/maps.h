@@ -43,7 +43,6 @@ struct conn {
 	u64 server_sk;
 	u64 started;
 	u64 established;
-	u64 left; /* when one of the sockets left it last */
 	u64 c2s_bytes;
 	u64 s2c_bytes;
 	struct process_id client;

@@ -43,7 +43,6 @@ type looptraceConn struct {
 	ServerSk    uint64
 	Started     uint64
 	Established uint64
-	Left        uint64
 	C2sBytes    uint64
 	S2cBytes    uint64
 	Client      struct {
