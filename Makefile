@@ -152,6 +152,17 @@ bench-ls: build ## how long looptrace ls, ss and lsof take for 50,000 sockets (B
 	$(GO) build -o $(BUILD)/ls ./.ci/ls
 	$(SUDO) $(BUILD)/ls -bench $(BENCH) $(BINARY)
 
+# 10 million records are 14 GB, and take some minutes to be made: STORE keeps them.
+STORE ?= $(BUILD)/history-bench/history.db
+.PHONY: bench-history
+bench-history: build ## how long explain takes over a store of 10 million records (STORE=PATH, ROWS=N)
+	$(GO) test -c -o $(BUILD)/history.test ./output/history
+	$(BUILD)/history.test -test.run '^TestBusyHost$$' -test.timeout 1h -rows $(or $(ROWS),10000000) -store $(STORE) -looptrace $(BINARY)
+
+.PHONY: test-kill
+test-kill: ## kill -9 the store's writer 50 times: nothing acknowledged is lost
+	$(GO) test -count=1 -v ./output/history -run '^TestKill$$' -kills 50
+
 .PHONY: microbench
 microbench: ## run the Go benchmarks, for benchstat
 	$(GO) test -run '^$$' -bench . -benchmem $(TEST_EXEC) ./...

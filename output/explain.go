@@ -90,7 +90,7 @@ type (
 		Now      []json.RawMessage `json:"now"`
 		History  []json.RawMessage `json:"history"`
 		Refused  []json.RawMessage `json:"refused"`
-		LeftOut  uint64            `json:"left_out,omitempty"`
+		LeftOut  int               `json:"left_out,omitempty"`
 		Findings []explainFinding  `json:"findings"`
 	}
 	explainTarget struct {
@@ -112,7 +112,8 @@ type (
 		Store *explainSince `json:"store,omitempty"`
 	}
 	explainSince struct {
-		Since string `json:"since"`
+		Since  string `json:"since"`
+		Looked string `json:"looked_since,omitempty"`
 	}
 	explainFinding struct {
 		Kind    string           `json:"kind"`
@@ -162,7 +163,7 @@ func ExplainJSON(to io.Writer, e *flow.Explanation) error {
 		Target:  explainTarget{Text: q.Text, Endpoints: []explainEndpoint{}, Since: timeText(q.Since)},
 		Time:    timeText(q.Now),
 		Sources: explainSources{Live: q.Looked},
-		LeftOut: uint64(e.LeftOut) + q.LeftOut,
+		LeftOut: e.LeftOut,
 		Now:     rawRecords(e.Now), History: rawRecords(e.History), Refused: rawRecords(e.Refused),
 		Findings: []explainFinding{},
 	}
@@ -170,7 +171,7 @@ func ExplainJSON(to io.Writer, e *flow.Explanation) error {
 		out.Target.At = &explainSpan{timeText(q.At), timeText(q.AtEnd)}
 	}
 	if !q.Remembers.IsZero() {
-		out.Sources.Store = &explainSince{timeText(q.Remembers)}
+		out.Sources.Store = &explainSince{timeText(q.Remembers), timeText(q.LookedFrom)}
 	}
 	for _, t := range q.Targets {
 		out.Target.Endpoints = append(out.Target.Endpoints, explainEndpoint{Address: addrText(t), Port: t.Port})

@@ -77,7 +77,9 @@ func explainSamples() []explained {
 				stamp(600, 8, preexisting(sampleConn("connect", localhost4, sampleClient(), sampleServer()))),
 			}
 			q.Host.Session = []flow.Process{{ProcessID: flow.ProcessID{PID: 4000}}}
+			q.Remembers = moment(-4000)
 			q.FirstSeen = map[string]time.Time{"/usr/bin/node": moment(-3000)}
+			q.LookedFrom = moment(-120)
 		})},
 		{"a client of the past", ask("127.0.0.1:51234", func(q *flow.Inquiry) {
 			q.Looked, q.At, q.AtEnd = false, moment(100), moment(101)

@@ -124,9 +124,8 @@ func (w *words) known(f *flow.Finding) {
 		w.str("the store alone, since ")
 		w.when(f.From)
 	}
-	if f.Count > 0 {
-		w.note("")
-		w.uint(f.Count)
-		w.str(" older records of this port were not looked at")
+	if since := w.inquiry.LookedFrom; !since.IsZero() {
+		w.str("; of this port's records, all since ")
+		w.when(since)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/looptrace/looptrace/output"
+	"github.com/looptrace/looptrace/output/history"
 	"github.com/looptrace/looptrace/tracer/flow"
 )
 
@@ -89,19 +90,33 @@ func (p *parser) askedPorts(text string) []flow.Target {
 
 // answerFrom gathers what the answer rests on: the live state, unless the past was asked about and the store has
 // that; and the store. One of them is enough.
-func answerFrom(ctx context.Context, q *flow.Inquiry, store string, named bool) error {
-	var liveErr error
-	if !q.OfPast() {
-		liveErr = lookLive(q)
+func answerFrom(ctx context.Context, q *flow.Inquiry, path string, named bool) error {
+	store, storeErr := history.Read(path)
+	if storeErr == nil {
+		defer store.Close()
 	}
-	storeErr := recall(ctx, q, store)
+	live := make(chan error, 1)
+	go func() { // ends with the look, or with ctx; it and recall fill in other fields
+		if q.OfPast() {
+			live <- nil
+			return
+		}
+		live <- lookLive(q)
+	}()
+	if storeErr == nil {
+		storeErr = recall(ctx, q, store)
+	}
+	liveErr := <-live
+	if storeErr == nil {
+		storeErr = acquaint(ctx, q, store)
+	}
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case storeErr != nil && (named || !errors.Is(storeErr, os.ErrNotExist)):
 		return fmt.Errorf("read the store: %w", storeErr)
 	case storeErr != nil && (liveErr != nil || q.OfPast()):
-		return &noSourceError{live: liveErr, store: store}
+		return &noSourceError{live: liveErr, store: path}
 	}
 	if q.Looked {
 		q.Waiting = waitingNow(q.Targets[0].Port)

@@ -59,7 +59,7 @@ func log(c *cli.Context) error {
 		return p.err
 	}
 	if len(filter.Targets) == 1 && filter.Targets[0].Port != 0 { // the others are filtered as they come
-		q.Ports = []uint16{filter.Targets[0].Port}
+		q.Port = filter.Targets[0].Port
 	}
 	store, err := readStore(p.storePath())
 	if err != nil {
@@ -126,26 +126,48 @@ type printer interface {
 	flush() error
 }
 
+// printAll prints the records of the query, and with follow those that are written from then on.
 func printAll(ctx context.Context, store *history.Reader, q history.Query, chosen func(*flow.Record) bool, w printer, follow bool) error {
-	for {
-		for l, err := range store.Lines(ctx, q) {
-			if err != nil {
-				return err
-			}
-			q.After = max(q.After, l.Row)
-			r, err := output.Parse([]byte(l.Text))
-			if err != nil {
-				return fmt.Errorf("store, row %d: %w", l.Row, err)
-			}
-			if !chosen(r) {
-				continue
-			}
-			if err := w.print(r, l.Text); err != nil {
-				return err
-			}
+	last, err := store.Last(ctx)
+	if err != nil {
+		return err
+	}
+	print := func(l history.Line) error {
+		r, err := output.Parse([]byte(l.Text))
+		if err != nil {
+			return fmt.Errorf("store, row %d: %w", l.Row, err)
 		}
+		if !chosen(r) {
+			return nil
+		}
+		return w.print(r, l.Text)
+	}
+	for l, err := range store.Lines(ctx, q) {
+		if err == nil && l.Row <= last {
+			err = print(l)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for {
 		if err := w.flush(); err != nil || !follow {
 			return err
+		}
+		news, err := store.News(ctx, last)
+		if err != nil {
+			return err
+		}
+		for _, l := range news {
+			last = l.Row
+			if q.Has(l.Time) {
+				if err := print(l); err != nil {
+					return err
+				}
+			}
+		}
+		if len(news) > 0 {
+			continue
 		}
 		select {
 		case <-ctx.Done():

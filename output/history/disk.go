@@ -13,6 +13,7 @@ type disk struct {
 	path  string
 	db    *sql.DB // nil: it could not be opened again
 	inode uint64
+	known map[string]int64 // programs that the store has, by path, and the last day that it has of them
 }
 
 // write commits rows, all or none. A store that was deleted or could not be opened is made anew first.
@@ -35,15 +36,47 @@ func (d *disk) write(rows []row) error {
 	}
 	for i := range rows {
 		r := &rows[i]
-		if _, err := insert.Exec(r.time, hourOf(r.time), r.port, r.clientPort, r.event, r.line); err != nil {
+		_, err := insert.Exec(r.time, hourOf(r.time), r.port, r.clientPort, r.event, r.line)
+		for _, path := range r.programs {
+			if err == nil {
+				err = d.meet(tx, path, r.time)
+			}
+		}
+		if err != nil {
+			clear(d.known) // of those, some are not in the store now
 			return errors.Join(err, insert.Close(), tx.Rollback())
 		}
 	}
-	return errors.Join(insert.Close(), tx.Commit())
+	if err := errors.Join(insert.Close(), tx.Commit()); err != nil {
+		clear(d.known)
+		return err
+	}
+	return nil
+}
+
+const (
+	day = int64(24 * time.Hour)
+	// maxPrograms bounds the programs that are kept: builds give each of their programs a path of its own. With
+	// fewer, one that comes once a week is taken for new.
+	maxPrograms = 65536
+)
+
+// meet keeps when a program was seen, once a day.
+func (d *disk) meet(tx *sql.Tx, path string, at int64) error {
+	if path == "" || d.known[path] >= at/day {
+		return nil
+	}
+	if d.known == nil || len(d.known) >= maxPrograms {
+		d.known = make(map[string]int64)
+	}
+	d.known[path] = at / day
+	_, err := tx.Exec("INSERT INTO programs VALUES (?1, ?2, ?2) ON CONFLICT DO UPDATE SET first = min(first, ?2), last = max(last, ?2)", path, at)
+	return err
 }
 
 func (d *disk) reopen() error {
 	d.close()
+	clear(d.known)
 	db, err := create(d.path)
 	if err != nil {
 		return err
@@ -71,6 +104,9 @@ func (d *disk) tidy(oldest time.Time, maxSize int64) error {
 	if _, err := d.db.Exec("DELETE FROM records WHERE id IN (SELECT id FROM records WHERE hour < ? LIMIT ?)", hourOf(oldest.UnixNano()), tidyRows); err != nil {
 		return err
 	}
+	if err := d.forgetPrograms(oldest.UnixNano()); err != nil {
+		return err
+	}
 	for {
 		used, err := usedBytes(d.db)
 		if err != nil || used <= maxSize {
@@ -84,6 +120,20 @@ func (d *disk) tidy(oldest time.Time, maxSize int64) error {
 			return err
 		}
 	}
+}
+
+// forgetPrograms forgets those that were not seen since, and those not seen for longest where there are too many.
+func (d *disk) forgetPrograms(oldest int64) error {
+	done, err := d.db.Exec(`DELETE FROM programs WHERE last < ?1 OR path IN (
+		SELECT path FROM programs ORDER BY last LIMIT max(0, (SELECT count(*) FROM programs) - ?2))`, oldest, maxPrograms)
+	if err != nil {
+		return err
+	}
+	if n, err := done.RowsAffected(); err != nil || n > 0 {
+		clear(d.known)
+		return err
+	}
+	return nil
 }
 
 // usedBytes is the size of the pages that hold something.

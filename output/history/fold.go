@@ -14,6 +14,8 @@ const (
 	// foldOver is how many connections, or failures, of one client program to one port with one outcome are kept
 	// one by one in an interval. Fewer hides who came when; more costs disk in a flood.
 	foldOver = 1000
+	// foldOverPressed is the same while the queue for the disk is more than half full: to count is better than to lose.
+	foldOverPressed = 10
 	// maxFolded bounds the folded connections that are open. Those past it are kept.
 	maxFolded = 65536
 )
@@ -28,6 +30,7 @@ type foldKey struct {
 
 // fold counts the connections that are too many to be kept one by one. It is for one goroutine.
 type fold struct {
+	over   int       // how many are kept
 	began  time.Time // of this interval
 	seen   map[foldKey]int
 	folded map[foldKey]*flow.Record
@@ -35,6 +38,7 @@ type fold struct {
 }
 
 func (f *fold) init() {
+	f.over = foldOver
 	f.seen = map[foldKey]int{}
 	f.folded = map[foldKey]*flow.Record{}
 	f.open = map[uint64]foldKey{}
@@ -57,7 +61,7 @@ func (f *fold) takes(r *flow.Record) bool {
 	if p := r.Conn.Client.Process.P; p != nil {
 		key.client = p.Comm
 	}
-	if f.seen[key]++; f.seen[key] <= foldOver || len(f.open) >= maxFolded {
+	if f.seen[key]++; f.seen[key] <= f.over || len(f.open) >= maxFolded {
 		return false
 	}
 	if !r.Failed() {

@@ -6,12 +6,14 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -42,6 +44,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// burst is how many records TestKill's writer writes at once, up to a thousand times a second: a few, and there is no load.
+const burst = 20
+
 // writeForEver writes records and says a second later which of them is acknowledged.
 func writeForEver(path string) {
 	w, err := Open(Config{Path: path})
@@ -50,12 +55,17 @@ func writeForEver(path string) {
 		os.Exit(1)
 	}
 	for n := uint64(1); ; n++ {
-		r := bind(n, 80, time.Now())
-		if err := errors.Join(w.Write(r), w.Flush()); err != nil {
+		if err := w.Write(bind(n, 80, time.Now())); err != nil {
+			os.Exit(1)
+		}
+		if n%burst != 0 {
+			continue
+		}
+		if err := w.Flush(); err != nil {
 			os.Exit(1)
 		}
 		time.AfterFunc(time.Second, func() { fmt.Println(n) })
-		time.Sleep(200 * time.Microsecond)
+		time.Sleep(time.Millisecond)
 	}
 }
 
@@ -114,18 +124,35 @@ func found(t *testing.T, path string, q Query) []string {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	var list []string
+	var lines []Line
 	for l, err := range r.Lines(t.Context(), q) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		rec, err := output.Parse([]byte(l.Text))
+		lines = append(lines, l)
+	}
+	return named(t)(lines, nil)
+}
+
+// named gives "event id" of lines.
+func named(t *testing.T) func([]Line, error) []string {
+	return func(lines []Line, err error) (list []string) {
+		t.Helper()
+		for _, l := range lines {
+			rec, parseErr := output.Parse([]byte(l.Text))
+			if err = errors.Join(err, parseErr); err != nil {
+				break
+			}
+			if !rec.Time.Equal(l.Time) {
+				t.Errorf("row %d: its time is %v, its record's %v", l.Row, l.Time, rec.Time)
+			}
+			list = append(list, fmt.Sprint(rec.Event, " ", rec.ID))
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		list = append(list, fmt.Sprint(rec.Event, " ", rec.ID))
+		return list
 	}
-	return list
 }
 
 func expect(t *testing.T, what string, got []string, want ...string) {
@@ -146,24 +173,20 @@ func TestQueries(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(t, "all", found(t, path, Query{}), "bind 6", "bind 1", "connect 2", "bind 3", "connect 4", "connect 5")
-	expect(t, "either end", found(t, path, Query{Ports: []uint16{40000}}), "connect 2", "bind 3", "connect 4")
-	expect(t, "both ends are one record", found(t, path, Query{Ports: []uint16{80}}), "bind 1", "connect 2", "connect 5")
-	expect(t, "two ports", found(t, path, Query{Ports: []uint16{80, 443}}), "bind 1", "connect 2", "connect 4", "connect 5")
-	expect(t, "a span", found(t, path, Query{Ports: []uint16{40000}, From: noon.Add(time.Minute), To: noon.Add(5 * time.Hour)}), "connect 2", "bind 3")
+	expect(t, "either end", found(t, path, Query{Port: 40000}), "connect 2", "bind 3", "connect 4")
+	expect(t, "both ends are one record", found(t, path, Query{Port: 80}), "bind 1", "connect 2", "connect 5")
+	expect(t, "a span", found(t, path, Query{Port: 40000, From: noon.Add(time.Minute), To: noon.Add(5 * time.Hour)}), "connect 2", "bind 3")
 	expect(t, "a span of all", found(t, path, Query{From: noon.Add(time.Second), To: noon.Add(5 * time.Hour)}), "connect 2", "bind 3")
-	expect(t, "events", found(t, path, Query{Events: []string{"bind"}, Ports: []uint16{40000}}), "bind 3")
-	expect(t, "news", found(t, path, Query{After: 4}), "bind 6", "connect 5")
-	expect(t, "nothing", found(t, path, Query{Ports: []uint16{9}}))
-	expect(t, "the newest", found(t, path, Query{Ports: []uint16{80}, Newest: 2}), "connect 2", "connect 5")
-	expect(t, "the newest of all", found(t, path, Query{Newest: 1}), "connect 5")
+	expect(t, "nothing", found(t, path, Query{Port: 9}))
 	r, err := Read(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	if n, err := r.Count(t.Context(), Query{Ports: []uint16{80}, Newest: 1}); n != 3 || err != nil {
-		t.Errorf("count %d, %v", n, err)
+	if last, err := r.Last(t.Context()); last != 6 || err != nil {
+		t.Errorf("the last is %d, %v", last, err)
 	}
+	expect(t, "news", named(t)(r.News(t.Context(), 4)), "connect 5", "bind 6")
 	info, err := os.Stat(path)
 	if err != nil || info.Mode() != fileMode {
 		t.Errorf("mode %v, error %v", info.Mode(), err)
@@ -209,7 +232,7 @@ func TestFold(t *testing.T) {
 	defer r.Close()
 	counts := map[string]int{}
 	var folded, bytes uint64
-	for l, err := range r.Lines(t.Context(), Query{Ports: []uint16{80}}) {
+	for l, err := range r.Lines(t.Context(), Query{Port: 80}) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -228,6 +251,23 @@ func TestFold(t *testing.T) {
 	s, err := r.Status(t.Context())
 	if err != nil || s.Folded != 500 || s.Rows != 2*foldOver+2 || s.Lost != 0 {
 		t.Errorf("status %+v, %v", s, err)
+	}
+}
+
+// TestPressed: while the disk does not keep up, more is counted together, and nothing is lost.
+func TestPressed(t *testing.T) {
+	w := &Writer{encoder: newEncoder()} // which nobody empties
+	w.fold.init()
+	const all = 200_000 // more than the queue has room for
+	for id := uint64(1); id <= all; id++ {
+		write(t, w, connect(id, uint16(id), uint16(id%500), noon))
+	}
+	folded := uint64(0)
+	for _, r := range w.fold.all() {
+		folded += r.Summary.Count
+	}
+	if w.Lost() != 0 || folded == 0 || folded+uint64(len(w.queued)) != all {
+		t.Errorf("%d queued, %d folded and %d lost of %d", len(w.queued), folded, w.Lost(), all)
 	}
 }
 
@@ -346,13 +386,14 @@ func TestDeleted(t *testing.T) {
 	expect(t, "the new store", found(t, path, Query{}), "bind 2")
 }
 
-// killRounds is how often TestKill kills: 50 were run by hand.
-const killRounds = 5
+// killRounds is how often TestKill kills: make test-kill does it 50 times.
+var killRounds = flag.Int("kills", 5, "how often TestKill kills a writer")
 
 // TestKill: what was acknowledged survives kill -9, and the database is sound.
 func TestKill(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "history.db")
-	for round := range killRounds {
+	total := uint64(0)
+	for round := range *killRounds {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), "HISTORY_TEST_STORE="+path)
 		out, err := cmd.StdoutPipe()
@@ -363,14 +404,17 @@ func TestKill(t *testing.T) {
 			t.Fatal(err)
 		}
 		acknowledged := uint64(0)
-		stop := time.AfterFunc(1200*time.Millisecond+time.Duration(round)*37*time.Millisecond, func() { _ = cmd.Process.Kill() })
+		var once sync.Once
 		for lines := bufio.NewScanner(out); lines.Scan(); {
 			if _, err := fmt.Sscan(lines.Text(), &acknowledged); err != nil {
 				t.Fatalf("the writer: %s", lines.Text())
 			}
+			// At any point of the writer's beat, in the end: while it waits, writes, commits, or clears its log.
+			once.Do(func() {
+				time.AfterFunc(200*time.Millisecond+time.Duration(round%27)*37*time.Millisecond, func() { _ = cmd.Process.Kill() })
+			})
 		}
 		_ = cmd.Wait() // killed
-		stop.Stop()
 		if acknowledged == 0 {
 			t.Fatal("nothing was acknowledged")
 		}
@@ -390,7 +434,9 @@ func TestKill(t *testing.T) {
 			t.Fatal(err)
 		}
 		db.Close()
+		total += acknowledged
 	}
+	t.Logf("%d rounds, %d records acknowledged and kept", *killRounds, total)
 }
 
 // TestReadsWithoutRoot: who may read the file, and write nothing, reads it: also when nobody writes any more.
@@ -440,37 +486,59 @@ func TestReadsWithoutRoot(t *testing.T) {
 	reads("afterwards")
 }
 
-// TestMigrates: a store that the first version wrote is read after a writer of this one has had it.
+// TestMigrates: what earlier versions wrote is read after a writer of this one has had it, by every way to find it.
 func TestMigrates(t *testing.T) {
-	old, err := os.ReadFile("testdata/v1.db")
-	path := filepath.Join(t.TempDir(), "history.db")
-	if err := errors.Join(err, os.WriteFile(path, old, fileMode)); err != nil {
-		t.Fatal(err)
+	for version, want := range map[int]struct {
+		lines, runs, known []string
+	}{
+		1: {lines: []string{"start 0", "bind 1", "connect 2", "stop 0", "bind 3"}, runs: []string{"start 0", "stop 0"}},
+		2: {
+			lines: []string{"start 0", "bind 1", "connect 2", "close 2", "lost 0", "bind 3"}, runs: []string{"start 0"},
+			known: []string{"/usr/bin/curl 13:00", "/usr/sbin/nginx 12:00"},
+		},
+	} {
+		t.Run(fmt.Sprint(version), func(t *testing.T) {
+			old, err := os.ReadFile(fmt.Sprintf("testdata/v%d.db", version))
+			path := filepath.Join(t.TempDir(), "history.db")
+			if err := errors.Join(err, os.WriteFile(path, old, fileMode)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Read(path); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("version %d", version)) {
+				t.Errorf("read before: %v", err)
+			}
+			w := writer(t, Config{Path: path, MaxAge: time.Since(noon) + 24*time.Hour})
+			write(t, w, bind(3, 80, noon.Add(3*time.Hour)))
+			if err := w.Close(); err != nil {
+				t.Fatal(err)
+			}
+			expect(t, "all", found(t, path, Query{}), want.lines...)
+			r, err := Read(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			about, err := r.Past(t.Context(), 40000, time.Time{})
+			if err != nil || len(about.Lines) == 0 || !strings.Contains(about.Lines[0].Text, `"event":"connect"`) {
+				t.Errorf("the client's port: %v, %v", about, err)
+			}
+			expect(t, "runs", named(t)(r.Runs(t.Context())), want.runs...)
+			expect(t, "programs", programs(t, r, "/usr/bin/curl", "/usr/sbin/nginx"), want.known...)
+		})
 	}
-	if _, err := Read(path); err == nil || !strings.Contains(err.Error(), "version 1") {
-		t.Errorf("read before: %v", err)
-	}
-	w := writer(t, Config{Path: path, MaxAge: time.Since(noon) + 24*time.Hour})
-	write(t, w, bind(3, 80, noon.Add(2*time.Hour)))
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	expect(t, "port 80", found(t, path, Query{Ports: []uint16{80}}), "bind 1", "connect 2", "bind 3")
-	r, err := Read(path)
+}
+
+// programs gives "path hh:mm" of those that the store has seen.
+func programs(t *testing.T, r *Reader, paths ...string) (list []string) {
+	t.Helper()
+	seen, err := r.FirstSeen(t.Context(), paths)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer r.Close()
-	runs := 0
-	for _, err := range r.Runs(t.Context()) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		runs++
+	for path, first := range seen {
+		list = append(list, path+" "+first.UTC().Format("15:04"))
 	}
-	if runs != 2 {
-		t.Errorf("%d records of runs, want 2", runs)
-	}
+	slices.Sort(list)
+	return list
 }
 
 func TestReadsNoOther(t *testing.T) {

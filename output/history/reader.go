@@ -7,9 +7,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"iter"
 	"os"
-	"strings"
 	"time"
 )
 
@@ -56,115 +54,14 @@ func written(path string) bool {
 // Close closes the store.
 func (r *Reader) Close() error { return r.db.Close() }
 
-// Query chooses records. Its zero value is all of them.
-type Query struct {
-	Ports    []uint16 // at either end
-	Events   []string
-	From, To time.Time // both included; zero: no bound
-	After    int64     // only rows with a larger number, as Lines gives them
-	Newest   int       // only so many, the last; 0: all
-}
-
-// Line is a stored record: looptrace -o json's line, and the number that it was written under.
-type Line struct {
-	Row  int64
-	Text string
-}
-
-// Lines gives the records in the order of their time.
-func (r *Reader) Lines(ctx context.Context, q Query) iter.Seq2[Line, error] {
-	text, args := q.sql()
-	return r.lines(ctx, text, args...)
-}
-
 // Runs gives the start and stop records: when somebody watched.
-func (r *Reader) Runs(ctx context.Context) iter.Seq2[Line, error] {
-	return r.lines(ctx, "SELECT id, line FROM records WHERE event IN ('start', 'stop') ORDER BY time, id")
+func (r *Reader) Runs(ctx context.Context) (list []Line, err error) {
+	rows, err := r.db.QueryContext(ctx, "SELECT id, time, line FROM records WHERE "+notes+" AND event IN ('start', 'stop') ORDER BY time, id")
+	return scan(rows, err)
 }
 
-// Count is how many records a query finds, whatever Newest says.
-func (r *Reader) Count(ctx context.Context, q Query) (n uint64, err error) {
-	q.Newest = 0
-	text, args := q.sql()
-	if err := r.db.QueryRowContext(ctx, "SELECT count(*) FROM ("+text+")", args...).Scan(&n); err != nil {
-		return 0, fmt.Errorf("read store: %w", err)
-	}
-	return n, nil
-}
-
-func (r *Reader) lines(ctx context.Context, text string, args ...any) iter.Seq2[Line, error] {
-	return func(yield func(Line, error) bool) {
-		rows, err := r.db.QueryContext(ctx, text, args...)
-		if err != nil {
-			yield(Line{}, fmt.Errorf("read store: %w", err))
-			return
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var l Line
-			if err := rows.Scan(&l.Row, &l.Text); err != nil {
-				yield(Line{}, fmt.Errorf("read store: %w", err))
-				return
-			}
-			if !yield(l, nil) {
-				return
-			}
-		}
-		if err := rows.Err(); err != nil {
-			yield(Line{}, fmt.Errorf("read store: %w", err))
-		}
-	}
-}
-
-// hours walks the buckets that there are: one look-up each, however many records lie in them.
-const hours = `WITH RECURSIVE hours(h) AS (
-	SELECT min(hour) FROM records WHERE hour >= ?
-	UNION ALL SELECT (SELECT min(hour) FROM records WHERE hour > h) FROM hours WHERE h IS NOT NULL
-) `
-
-func (q *Query) sql() (string, []any) {
-	from, to := int64(0), int64(1<<62)
-	if !q.From.IsZero() {
-		from = q.From.UnixNano()
-	}
-	if !q.To.IsZero() {
-		to = q.To.UnixNano()
-	}
-	var args []any
-	one := func(where string, more ...any) string {
-		text := "SELECT r.id, r.line, r.time FROM records r WHERE r.time BETWEEN ? AND ? AND r.hour BETWEEN ? AND ? AND r.id > ?"
-		if where != "" {
-			text = "SELECT r.id, r.line, r.time FROM hours CROSS JOIN records r WHERE r.hour = h AND h <= ? AND r.time BETWEEN ? AND ? AND r.id > ? AND " + where
-			args = append(args, hourOf(to), from, to, q.After)
-		} else {
-			args = append(args, from, to, hourOf(from), hourOf(to), q.After)
-		}
-		args = append(args, more...)
-		if len(q.Events) > 0 {
-			text += " AND r.event IN (?" + strings.Repeat(", ?", len(q.Events)-1) + ")"
-			for _, e := range q.Events {
-				args = append(args, e)
-			}
-		}
-		return text
-	}
-	var parts []string
-	prefix := ""
-	if len(q.Ports) == 0 {
-		parts = append(parts, one(""))
-	} else {
-		prefix = hours
-		args = append(args, hourOf(from))
-	}
-	for _, p := range q.Ports {
-		parts = append(parts, one("r.port = ?", p), one("r.client_port = ? AND r.port IS NOT r.client_port", p))
-	}
-	found := prefix + "SELECT DISTINCT id, line, time FROM (" + strings.Join(parts, " UNION ALL ") + ")"
-	if q.Newest > 0 {
-		return "SELECT id, line FROM (" + found + " ORDER BY time DESC, id DESC LIMIT ?) ORDER BY time, id", append(args, q.Newest)
-	}
-	return "SELECT id, line FROM (" + found + ") ORDER BY time, id", args
-}
+// notes is by_note's condition, which a query has to repeat for SQLite to use it.
+const notes = "event IN ('start', 'stop', 'lost', 'summary')"
 
 // Status is what a store holds.
 type Status struct {
@@ -177,24 +74,27 @@ type Status struct {
 
 // Status looks at the whole store, which takes a moment for a large one.
 func (r *Reader) Status(ctx context.Context) (s Status, err error) {
-	var first, last, folded, lost sql.NullInt64
-	err = errors.Join(
-		r.db.QueryRowContext(ctx, "SELECT min(time), max(time), count(*) FROM records").Scan(&first, &last, &s.Rows),
-		r.db.QueryRowContext(ctx, "SELECT sum(json_extract(line, '$.count')) FROM records WHERE event = 'summary'").Scan(&folded),
-		r.db.QueryRowContext(ctx, "SELECT sum(json_extract(line, '$.count')) FROM records WHERE event = 'lost'").Scan(&lost),
+	var last, folded, lost sql.NullInt64
+	sum := "SELECT sum(json_extract(line, '$.count')) FROM records WHERE " + notes + " AND event = ?"
+	s.First, err = r.Remembers(ctx)
+	err = errors.Join(err,
+		r.db.QueryRowContext(ctx, "SELECT max(time) FROM records WHERE hour = (SELECT max(hour) FROM records)").Scan(&last),
+		r.db.QueryRowContext(ctx, "SELECT count(*) FROM records").Scan(&s.Rows),
+		r.db.QueryRowContext(ctx, sum, "summary").Scan(&folded),
+		r.db.QueryRowContext(ctx, sum, "lost").Scan(&lost),
 	)
 	if err != nil {
 		return s, fmt.Errorf("read store: %w", err)
 	}
-	if first.Valid {
-		s.First, s.Last = time.Unix(0, first.Int64), time.Unix(0, last.Int64)
+	if last.Valid {
+		s.Last = time.Unix(0, last.Int64)
 	}
 	s.Folded, s.Lost = uint64(folded.Int64), uint64(lost.Int64)
 	s.Bytes, err = usedBytes(r.db)
 	return s, err
 }
 
-// Remembers is since when the store has records.
+// Remembers is since when the store has records; zero: it has none.
 func (r *Reader) Remembers(ctx context.Context) (time.Time, error) {
 	var first sql.NullInt64
 	err := r.db.QueryRowContext(ctx, "SELECT min(time) FROM records WHERE hour = (SELECT min(hour) FROM records)").Scan(&first)
@@ -202,4 +102,19 @@ func (r *Reader) Remembers(ctx context.Context) (time.Time, error) {
 		return time.Time{}, err
 	}
 	return time.Unix(0, first.Int64), nil
+}
+
+// FirstSeen is when the store first saw each program, by the path of its executable. Those that it never saw are absent.
+func (r *Reader) FirstSeen(ctx context.Context, paths []string) (map[string]time.Time, error) {
+	seen := map[string]time.Time{}
+	for _, path := range paths {
+		var first int64
+		switch err := r.db.QueryRowContext(ctx, "SELECT first FROM programs WHERE path = ?", path).Scan(&first); {
+		case err == nil:
+			seen[path] = time.Unix(0, first)
+		case !errors.Is(err, sql.ErrNoRows):
+			return nil, fmt.Errorf("read store: %w", err)
+		}
+	}
+	return seen, nil
 }

@@ -2,7 +2,7 @@
 
 // Package history is the memory: a store of records that one process writes and many read. It is an SQLite
 // database in WAL mode. Its indexes lead with the hour, so that what is written lands together, and a port is
-// found by one look-up an hour.
+// found by one look-up an hour. It also keeps since when each program was seen, for longer than its records.
 package history
 
 import (
@@ -29,7 +29,7 @@ const (
 	fileMode = 0o640
 	group    = "looptrace"
 	// schemaVersion counts changes of the tables; migrations has the way from each to the next.
-	schemaVersion = 2
+	schemaVersion = 3
 )
 
 const hour = int64(time.Hour)
@@ -54,6 +54,26 @@ CREATE TABLE totals (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWI
 `, `
 CREATE INDEX by_run ON records (time) WHERE event IN ('start', 'stop');
 DROP TABLE totals; -- the lost records say it
+`, `
+DROP INDEX by_port;
+DROP INDEX by_client_port;
+DROP INDEX by_run;
+-- With the time, who looks for the newest of a busy port reads those alone.
+CREATE INDEX by_port ON records (hour, port, time);
+CREATE INDEX by_client_port ON records (hour, client_port, time) WHERE client_port IS NOT NULL;
+-- Who listened is not to be looked for among a million connections; nor are counts among records.
+CREATE INDEX by_socket ON records (hour, port, time, event) WHERE event IN ('bind', 'listen', 'release');
+CREATE INDEX by_note ON records (event, time) WHERE event IN ('start', 'stop', 'lost', 'summary');
+CREATE TABLE programs (
+	path TEXT PRIMARY KEY,  -- of the executable
+	first INTEGER NOT NULL, -- when it was seen first, nanoseconds since 1970
+	last INTEGER NOT NULL   -- when it was seen last, to a day
+) WITHOUT ROWID;
+INSERT INTO programs SELECT path, min(time), max(time) FROM (
+	SELECT json_extract(line, '$.process.executable.path') path, time FROM records WHERE event IN ('bind', 'listen')
+	UNION ALL SELECT json_extract(line, '$.client.process.executable.path'), time FROM records WHERE event = 'connect'
+	UNION ALL SELECT json_extract(line, '$.server.process.executable.path'), time FROM records WHERE event = 'connect'
+) WHERE path IS NOT NULL GROUP BY path;
 `}
 
 // BusyError says that another process writes to the store.

@@ -65,6 +65,7 @@ type row struct {
 	clientPort sql.NullInt32
 	event      string
 	line       string
+	programs   [2]string // paths of the executables that it names; "": none
 }
 
 // Open takes the store for this process and brings it to this version. A *BusyError says who else has it.
@@ -146,7 +147,20 @@ func (e *encoder) row(r *flow.Record) (row, error) {
 	if r.Conn != nil && r.Conn.Client.HasPort {
 		b.clientPort = sql.NullInt32{Int32: int32(r.Conn.Client.Port), Valid: true}
 	}
+	switch {
+	case r.Sock != nil:
+		b.programs[0] = pathOf(r.Sock.Process)
+	case r.Conn != nil:
+		b.programs = [2]string{pathOf(r.Conn.Client.Process), pathOf(r.Conn.Server.Process)}
+	}
 	return b, nil
+}
+
+func pathOf(a flow.Actor) string {
+	if a.P == nil {
+		return ""
+	}
+	return a.P.ExePath
 }
 
 // Flush queues what was written since.
@@ -167,6 +181,10 @@ func (w *Writer) Flush() error {
 		w.queued = append(w.queued, b)
 	}
 	w.batch = w.batch[:0]
+	w.fold.over = foldOver
+	if w.bytes > maxQueued/2 {
+		w.fold.over = foldOverPressed
+	}
 	return nil
 }
 

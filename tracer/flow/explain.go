@@ -25,7 +25,8 @@ type Inquiry struct {
 
 	Past      []*Record // of the store, in any order, its start and stop records among them
 	Remembers time.Time // since when the store remembers; zero: there is none
-	LeftOut   uint64    // records of these ports that were too many to be looked at; the oldest
+	// LookedFrom is from when on all that the store has of these ports is in Past: what is older was too much. Zero: all is.
+	LookedFrom time.Time
 	// FirstSeen is when the store first saw a program, by the path of its executable; it is asked for the
 	// programs that hold the ports.
 	FirstSeen map[string]time.Time
@@ -136,7 +137,7 @@ func Explain(q *Inquiry) *Explanation {
 	x.before()
 	x.odd()
 	x.advice()
-	x.say(Finding{Kind: FindKnown, From: q.Remembers, Count: q.LeftOut})
+	x.say(Finding{Kind: FindKnown, From: q.Remembers})
 	x.records()
 	return x.out
 }

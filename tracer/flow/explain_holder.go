@@ -244,12 +244,17 @@ func (x *explainer) acquaintance(h *hold, who Actor) Finding {
 		f.Why = "port"
 		return f
 	}
-	if first, ok := x.q.FirstSeen[who.P.ExePath]; ok && who.P.ExePath != "" {
-		if start := h.since(); first.Before(start) && (who.P.Created.IsZero() || first.Before(who.P.Created)) {
-			f.Why, f.From = "machine", first
-		} else {
-			f.Why = "first"
-		}
+	began := who.P.Created
+	if began.IsZero() {
+		began = h.since()
+	}
+	first, ok := x.q.FirstSeen[who.P.ExePath]
+	switch {
+	case who.P.ExePath == "" || x.q.Remembers.IsZero():
+	case ok && first.Before(began.Add(-startSlack)):
+		f.Why, f.From = "machine", first
+	case x.q.Remembers.Before(began):
+		f.Why = "first" // else it was there before anybody could have seen an earlier one
 	}
 	return f
 }

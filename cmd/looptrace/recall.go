@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"runtime"
+	"slices"
+	"sync"
+
+	"github.com/looptrace/looptrace/output"
+	"github.com/looptrace/looptrace/output/history"
+	"github.com/looptrace/looptrace/tracer/flow"
+)
+
+// recall reads what the store has of the port.
+func recall(ctx context.Context, q *flow.Inquiry, store *history.Reader) (err error) {
+	if q.Remembers, err = store.Remembers(ctx); err != nil {
+		return err
+	}
+	about, err := store.Past(ctx, q.Targets[0].Port, q.AtEnd) // askedPorts leaves one port
+	if err != nil {
+		return err
+	}
+	q.LookedFrom = about.Since
+	runs, err := store.Runs(ctx)
+	if err != nil {
+		return err
+	}
+	q.Past, err = parseLines(append(about.Lines, runs...))
+	return err
+}
+
+// parseLines makes records of lines, on every processor: half of an answer's time is spent here.
+func parseLines(lines []history.Line) ([]*flow.Record, error) {
+	records := make([]*flow.Record, len(lines))
+	share := len(lines)/runtime.GOMAXPROCS(0) + 1
+	var failed error
+	var once sync.Once
+	var wg sync.WaitGroup
+	for from := 0; from < len(lines); from += share {
+		wg.Go(func() {
+			for i := from; i < min(from+share, len(lines)); i++ {
+				r, err := output.Parse([]byte(lines[i].Text))
+				if err != nil {
+					once.Do(func() { failed = err })
+					return
+				}
+				records[i] = r
+			}
+		})
+	}
+	wg.Wait()
+	return records, failed
+}
+
+// acquaint asks the store since when it has seen the programs that hold the port.
+func acquaint(ctx context.Context, q *flow.Inquiry, store *history.Reader) (err error) {
+	var paths []string
+	for _, r := range slices.Concat(q.Live, q.Past) {
+		if r.Sock == nil || r.Sock.Process.P == nil {
+			continue
+		}
+		if path := r.Sock.Process.P.ExePath; path != "" && !slices.Contains(paths, path) {
+			paths = append(paths, path)
+		}
+	}
+	q.FirstSeen, err = store.FirstSeen(ctx, paths)
+	return err
+}

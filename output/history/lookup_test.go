@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package history
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/looptrace/looptrace/output"
+	"github.com/looptrace/looptrace/tracer/flow"
+)
+
+// TestPast: an answer looks at the newest of a busy port, and at its sockets however long ago; about a moment in the
+// past, at what was before, and some of what came after.
+func TestPast(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "history.db")
+	w := writer(t, Config{Path: path})
+	list := []*flow.Record{bind(1, 80, noon.Add(-300*time.Hour)), bind(2, 81, noon.Add(-3*time.Hour)), connect(3, 80, 443, noon.Add(-2*time.Hour))}
+	const talks = maxTalks + 10
+	for i := range uint64(talks) {
+		c := connect(100+i, 40000, 80, noon.Add(time.Duration(i)*time.Second))
+		c.Conn.Client.Process.P.Comm = fmt.Sprint("curl", i/foldOver) // each comes seldom enough to be kept
+		list = append(list, c)
+	}
+	write(t, w, list...)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := Read(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	ask := func(port uint16, at time.Time) ([]string, time.Time) {
+		t.Helper()
+		p, err := r.Past(t.Context(), port, at)
+		return named(t)(p.Lines, err), p.Since
+	}
+	got, since := ask(80, time.Time{})
+	if want := noon.Add(10 * time.Second); len(got) != maxTalks+2 || !since.Equal(want) {
+		t.Errorf("%d records since %v, want %d since %v", len(got), since, maxTalks+2, want)
+	}
+	expect(t, "the oldest", got[:3], "bind 1", "connect 3", "connect 110")
+	got, since = ask(80, noon.Add(4*time.Second))
+	if len(got) != 2+5+maxAfter || !since.IsZero() {
+		t.Errorf("about a moment: %d records since %v, want %d", len(got), since, 2+5+maxAfter)
+	}
+	expect(t, "the last after it", got[len(got)-1:], fmt.Sprint("connect ", 100+4+maxAfter))
+	got, _ = ask(80, noon.Add(-299*time.Hour))
+	expect(t, "before all but the first", got[:3], "bind 1", "connect 3", "connect 100")
+	got, since = ask(81, time.Time{})
+	expect(t, "a port with one record", got, "bind 2")
+	if !since.IsZero() {
+		t.Errorf("all of it was looked at, and not since %v", since)
+	}
+	got, _ = ask(9, time.Time{})
+	expect(t, "a port without any", got)
+}
+
+// TestCovered: what finds records reads none: a table of ten million is not looked through.
+func TestCovered(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "history.db")
+	if err := writer(t, Config{Path: path}).Close(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := Read(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for name, text := range map[string]string{
+		"keys of an hour":       "SELECT time, id" + everything.in("?1") + " AND time BETWEEN ?3 AND ?4",
+		"as a server":           "SELECT time, id" + asServer.in("?1") + " AND time BETWEEN ?3 AND ?4 ORDER BY time DESC, id DESC LIMIT ?5",
+		"as a client":           "SELECT time, id" + asClient.in("?1") + " AND time BETWEEN ?3 AND ?4 ORDER BY time DESC, id DESC LIMIT ?5",
+		"as a socket":           "SELECT time, id" + asSocket.in("?1") + " AND time BETWEEN ?3 AND ?4 ORDER BY time DESC, id DESC LIMIT ?5",
+		"what was counted":      "SELECT id FROM records WHERE " + notes + " AND event = ?",
+		"the first of the hour": "SELECT min(time) FROM records WHERE hour = (SELECT min(hour) FROM records)",
+	} {
+		rows, err := r.db.Query("EXPLAIN QUERY PLAN "+text, 1, 2, 3, 4, 5)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for rows.Next() {
+			var id, parent, unused int
+			var detail string
+			if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
+				t.Fatal(err)
+			}
+			few := strings.HasSuffix(detail, "LAST TERM OF ORDER BY") || strings.HasPrefix(detail, "SCALAR SUBQUERY")
+			if !few && !strings.Contains(detail, "COVERING INDEX") {
+				t.Errorf("%s: %s", name, detail)
+			}
+		}
+		rows.Close()
+	}
+}
+
+// TestPrograms: the store keeps when it first saw a program, for as long as it is seen now and then.
+func TestPrograms(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "history.db")
+	old := noon.Add(-100 * 24 * time.Hour)
+	w := writer(t, Config{Path: path})
+	for i, at := range []time.Time{old, old.Add(time.Hour), noon} {
+		r := bind(uint64(i), 80, at)
+		r.Sock.Process.P = &flow.Process{ProcessID: flow.ProcessID{PID: 5}, ExePath: "/usr/sbin/nginx"}
+		write(t, w, r)
+	}
+	gone := bind(4, 81, old)
+	gone.Sock.Process.P = &flow.Process{ProcessID: flow.ProcessID{PID: 6}, ExePath: "/usr/bin/gone"}
+	dial := connect(5, 40000, 80, noon.Add(time.Minute))
+	dial.Conn.Client.Process.P.ExePath = "/usr/bin/curl"
+	dial.Conn.Server.Process.P = &flow.Process{ProcessID: flow.ProcessID{PID: 5}, ExePath: "/usr/sbin/nginx"}
+	write(t, w, gone, dial)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db, err := open(path, "rw")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &disk{path: path, db: db, inode: inodeAt(path)}
+	defer d.close()
+	if err := d.tidy(noon.Add(-24*time.Hour), 1<<30); err != nil {
+		t.Fatal(err)
+	}
+	r, err := Read(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	expect(t, "programs", programs(t, r, "/usr/sbin/nginx", "/usr/bin/curl", "/usr/bin/gone", "/usr/bin/never"), "/usr/bin/curl 12:01", "/usr/sbin/nginx 12:00")
+	if seen, err := r.FirstSeen(t.Context(), []string{"/usr/sbin/nginx"}); err != nil || !seen["/usr/sbin/nginx"].Equal(old) {
+		t.Errorf("nginx was first seen at %v, want %v", seen["/usr/sbin/nginx"], old)
+	}
+	for l, err := range r.Lines(t.Context(), Query{}) {
+		if rec, parseErr := output.Parse([]byte(l.Text)); err != nil || parseErr != nil || rec.Time.Before(noon) {
+			t.Errorf("left: %s, %v", l.Text, err)
+		}
+	}
+}

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package history
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"iter"
+	"slices"
+	"time"
+)
+
+// Query chooses records. Its zero value is all of them.
+type Query struct {
+	Port     uint16    // at either end; 0: any
+	From, To time.Time // both included; zero: no bound
+}
+
+// Has says whether a moment is within the query's bounds.
+func (q *Query) Has(at time.Time) bool {
+	s := spanOf(q.From, q.To)
+	return s.from <= at.UnixNano() && at.UnixNano() <= s.to
+}
+
+// lookups of a query; a record that two of them find is one.
+func (q *Query) lookups() []lookup {
+	if q.Port == 0 {
+		return []lookup{everything}
+	}
+	return []lookup{asServer, asClient}
+}
+
+// Lines gives the records in the order of their time, an hour at a time, however many there are: what is written
+// meanwhile may be among them.
+func (r *Reader) Lines(ctx context.Context, q Query) iter.Seq2[Line, error] {
+	return func(yield func(Line, error) bool) {
+		s := spanOf(q.From, q.To)
+		hours, err := r.hoursOf(ctx, q, s)
+		if err != nil {
+			yield(Line{}, err)
+			return
+		}
+		for _, hour := range hours {
+			var keys []key
+			for _, l := range q.lookups() {
+				more, err := r.keys(ctx, l, hour, q.Port, s, -1, false)
+				if err != nil {
+					yield(Line{}, err)
+					return
+				}
+				keys = append(keys, more...)
+			}
+			slices.SortFunc(keys, key.compare)
+			for l, err := range r.fetch(ctx, slices.Compact(keys)) {
+				if !yield(l, err) || err != nil {
+					return
+				}
+			}
+		}
+	}
+}
+
+// hoursOf are those that have records of a query, in order.
+func (r *Reader) hoursOf(ctx context.Context, q Query, s span) (list []int64, err error) {
+	for _, l := range q.lookups() {
+		for hour, err := range r.hours(ctx, l, q.Port, s, false) {
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, hour)
+		}
+	}
+	slices.Sort(list)
+	return slices.Compact(list), nil
+}
+
+// Last is the number of the record that was written last; 0: there is none.
+func (r *Reader) Last(ctx context.Context) (row int64, err error) {
+	var last sql.NullInt64
+	if err := r.db.QueryRowContext(ctx, "SELECT max(id) FROM records").Scan(&last); err != nil {
+		return 0, fmt.Errorf("read store: %w", err)
+	}
+	return last.Int64, nil
+}
+
+// News gives records in the order of their writing, after that number: no more than some hundred at a time.
+func (r *Reader) News(ctx context.Context, after int64) ([]Line, error) {
+	return scan(r.db.QueryContext(ctx, "SELECT id, time, line FROM records WHERE id > ? ORDER BY id LIMIT ?", after, fetchAtOnce))
+}
+
+// Bounds of Past: what an answer looks at. The newest say it best, and to read a record takes 10 microseconds.
+const (
+	maxSockets = 1000
+	maxTalks   = 3000
+	maxAfter   = 300
+)
+
+// Past is what the store has of a port, before a moment and some of what came after.
+type Past struct {
+	Lines []Line // in the order of their time
+	// Since is from when on all of the port's records were looked at; zero: all were. Of sockets, more was.
+	Since time.Time
+}
+
+// Past looks for the records of a port about a moment; the zero one is now.
+func (r *Reader) Past(ctx context.Context, port uint16, at time.Time) (p Past, err error) {
+	var keys []key
+	until, after := spanOf(time.Time{}, at), spanOf(at.Add(1), time.Time{})
+	for _, l := range []lookup{asSocket, asServer, asClient} {
+		most := maxTalks
+		if l == asSocket {
+			most = maxSockets
+		}
+		found, err := r.near(ctx, l, port, until, most, true)
+		if err != nil {
+			return p, err
+		}
+		if len(found) == most {
+			if oldest := time.Unix(0, found[most-1].time); oldest.After(p.Since) {
+				p.Since = oldest
+			}
+		}
+		keys = append(keys, found...)
+		if !at.IsZero() {
+			if found, err = r.near(ctx, l, port, after, maxAfter, false); err != nil {
+				return p, err
+			}
+			keys = append(keys, found...)
+		}
+	}
+	slices.SortFunc(keys, key.compare)
+	for l, err := range r.fetch(ctx, slices.Compact(keys)) {
+		if err != nil {
+			return p, err
+		}
+		p.Lines = append(p.Lines, l)
+	}
+	return p, nil
+}
+
+// near finds the records that are nearest to one end of a span, the nearest first.
+func (r *Reader) near(ctx context.Context, l lookup, port uint16, s span, most int, back bool) (list []key, err error) {
+	for hour, err := range r.hours(ctx, l, port, s, back) {
+		if err != nil {
+			return nil, err
+		}
+		found, err := r.keys(ctx, l, hour, port, s, most-len(list), back)
+		if err != nil {
+			return nil, err
+		}
+		if list = append(list, found...); len(list) >= most {
+			break
+		}
+	}
+	return list, nil
+}

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package flow
+
+import (
+	"slices"
+	"testing"
+	"time"
+)
+
+// TestExplainSeen: a program was seen before, or for the first time, or nobody can know.
+func TestExplainSeen(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		began   float64   // the process, seconds from boot
+		first   time.Time // zero: the store has not seen it
+		since   float64   // the store remembers; negative: there is none
+		want    string
+		earlier bool // another process of it had the port
+	}{
+		{name: "seen before", began: 500, first: at(100), want: "machine"},
+		{name: "for the first time", began: 500, first: at(501), want: "first"},
+		{name: "first seen within a clock tick of its start", began: 500, first: at(499.99), want: "first"},
+		{name: "not seen yet", began: 500, want: "first"},
+		{name: "older than the store", began: 500, first: at(700), since: 600},
+		{name: "seen before, and on this port", began: 500, first: at(100), earlier: true, want: "port"},
+		{name: "no store", began: 500, since: -1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			server := person(10, "server")
+			server.P.Created = at(tc.began)
+			var s tale
+			if tc.earlier {
+				s.serve(200, 1, person(9, "server"), "127.0.0.1:8080", 8080)
+				s.release(210, 1, person(9, "server"), "127.0.0.1:8080")
+			}
+			s.serve(tc.began+1, 2, server, "127.0.0.1:8080", 8080)
+			q := inquiry("127.0.0.1:8080")
+			q.Past = s.records
+			if q.Remembers = at(tc.since); tc.since < 0 {
+				q.Remembers = time.Time{}
+			}
+			if !tc.first.IsZero() {
+				q.FirstSeen = map[string]time.Time{"/bin/server": tc.first}
+			}
+			found := Explain(q).Findings
+			i := slices.IndexFunc(found, func(f Finding) bool { return f.Kind == FindSeen })
+			got := ""
+			if i >= 0 {
+				got = found[i].Why
+			}
+			if got != tc.want {
+				t.Errorf("%q, want %q", got, tc.want)
+			}
+		})
+	}
+}
