@@ -104,7 +104,7 @@ lint: $(TOOLS)/golangci-lint ## vet, golangci-lint with gofumpt, clang-format, s
 	$(GO) vet ./...
 	$(TOOLS)/golangci-lint run
 	clang-format-14 --dry-run --Werror $(C_FILES)
-	$(GO) vet ./.ci/kernels/report ./.ci/kernels/least ./.ci/fleet ./.ci/ls ./.ci/bench
+	$(GO) vet ./.ci/kernels/report ./.ci/kernels/least ./.ci/fleet ./.ci/ls ./.ci/bench ./.ci/flood
 	shellcheck .ci/run .ci/bench/guests .ci/kernels/{run,boot,fetch,init,hosts/run,hosts/guest,hosts/talk}
 	shellcheck packaging/build packaging/scripts/* packaging/test/{root,install,contents}
 
@@ -158,6 +158,11 @@ STORE ?= $(BUILD)/history-bench/history.db
 bench-history: build ## how long explain takes over a store of 10 million records (STORE=PATH, ROWS=N)
 	$(GO) test -c -o $(BUILD)/history.test ./output/history
 	$(BUILD)/history.test -test.run '^TestBusyHost$$' -test.timeout 1h -rows $(or $(ROWS),10000000) -store $(STORE) -looptrace $(BINARY)
+
+.PHONY: test-flood
+test-flood: build ## what looptrace record keeps of a flood, held against what happened (FLOOD="-ports N -seconds N")
+	$(GO) build -o $(BUILD)/flood ./.ci/flood
+	$(SUDO) $(BUILD)/flood $(FLOOD) $(BINARY)
 
 .PHONY: test-kill
 test-kill: ## kill -9 the store's writer 50 times: nothing acknowledged is lost
