@@ -77,7 +77,7 @@ func explainSamples() []explained {
 				stamp(600, 8, preexisting(sampleConn("connect", localhost4, sampleClient(), sampleServer()))),
 			}
 			q.Host.Session = []flow.Process{{ProcessID: flow.ProcessID{PID: 4000}}}
-			q.Remembers = moment(-4000)
+			q.Remembers = moment(-8000)
 			q.FirstSeen = map[string]time.Time{"/usr/bin/node": moment(-3000)}
 			q.LookedFrom = moment(-120)
 		})},

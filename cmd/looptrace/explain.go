@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -68,6 +69,9 @@ func explain(c *cli.Context) error {
 	return nil
 }
 
+// failure is what messages say that may name no address, as those of Java, Rust and Python.
+var failure = regexp.MustCompile(`(?i)refused|(already|is) in use|timed out`)
+
 // askedPorts reads the target. A text may name two ports, as both ends of a connection: the first is meant.
 func (p *parser) askedPorts(text string) []flow.Target {
 	if strings.TrimSpace(text) == "" {
@@ -76,7 +80,11 @@ func (p *parser) askedPorts(text string) []flow.Target {
 	}
 	targets, err := flow.ParseTarget(text)
 	if err != nil {
-		p.fail("quote a pasted message", "%v", err)
+		hint := "quote a pasted message"
+		if failure.MatchString(text) {
+			hint = "that message leaves out what it is about: looptrace log --failed --since 10m lists it, where looptrace record runs"
+		}
+		p.fail(hint, "%v", err)
 		return nil
 	}
 	first := slices.IndexFunc(targets, func(t flow.Target) bool { return t.Port != 0 })
@@ -96,8 +104,9 @@ func answerFrom(ctx context.Context, q *flow.Inquiry, path string, named bool) e
 		defer store.Close()
 	}
 	live := make(chan error, 1)
+	look := !q.OfPast() && (storeErr != nil || !powerless())
 	go func() { // ends with the look, or with ctx; it and recall fill in other fields
-		if q.OfPast() {
+		if !look {
 			live <- nil
 			return
 		}

@@ -14,31 +14,32 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/looptrace/looptrace/output"
-	"github.com/looptrace/looptrace/tracer"
+	"github.com/looptrace/looptrace/output/history"
 	"github.com/looptrace/looptrace/tracer/flow"
 )
 
 var updateAnswers = flag.Bool("answers", false, "write the answers into docs/explain.md")
 
-// TestKernelExplain asks what people ask, about real processes in a network namespace that looptrace watches.
-// What must be in an answer is in want: patterns of lines, in their order.
+// TestKernelExplain asks what people ask: looptrace explain, about real processes in a network namespace of their own,
+// of which a looptrace record keeps a store. What must be in an answer is in want: patterns of lines, in their order.
 func TestKernelExplain(t *testing.T) {
 	if os.Geteuid() != 0 {
 		if os.Getenv("CI") != "" {
 			t.Fatal("needs root")
 		}
 		t.Skip("needs root")
+	}
+	looptrace, err := exec.LookPath("looptrace") // this test, see TestMain
+	if err != nil {
+		t.Fatal(err)
 	}
 	t.Setenv("PATH", "/usr/sbin:/usr/bin:/sbin:/bin") // the distribution's programs: their paths are in the answers
 	for _, tc := range explainScenes {
@@ -51,7 +52,7 @@ func TestKernelExplain(t *testing.T) {
 					t.Skipf("needs %s", name)
 				}
 			}
-			w := newWatched(t)
+			w := newWatched(t, looptrace)
 			ask := tc.scene(w)
 			answer := w.answer(ask)
 			rest := answer
@@ -93,23 +94,20 @@ func quoted(s string) string {
 	return s
 }
 
-// watched is a network namespace and the records of what happens in it.
+// watched is a network namespace, and a real looptrace record that writes a store of what happens in it.
 type watched struct {
-	t     *testing.T
-	netns uint32
-
-	mu      sync.Mutex
-	records []*flow.Record // all so far, of this namespace
-	began   time.Time
+	t         *testing.T
+	looptrace string
+	store     string
+	record    *exec.Cmd
+	reader    *history.Reader
+	last      int64          // the store's row that was read last
+	records   []*flow.Record // all so far
 }
 
 // newWatched locks the test to a thread in the namespace, which ends with the test.
-func newWatched(t *testing.T) *watched {
+func newWatched(t *testing.T, looptrace string) *watched {
 	t.Helper()
-	tr, err := tracer.New(tracer.Config{Snapshot: true, Version: version})
-	if err != nil {
-		t.Fatal(err)
-	}
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		t.Fatal(err)
@@ -121,48 +119,64 @@ func newWatched(t *testing.T) *watched {
 	if err := unix.Stat("/proc/thread-self/ns/net", &st); err != nil {
 		t.Fatal(err)
 	}
-	w := &watched{t: t, netns: uint32(st.Ino), began: time.Now()}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- tr.Run(ctx, w) }() // ends with the test
-	t.Cleanup(func() {
-		cancel()
-		if err := errors.Join(<-ended, tr.Close()); err != nil {
-			t.Error(err)
+	w := &watched{t: t, looptrace: looptrace, store: filepath.Join(t.TempDir(), "history.db")}
+	w.record = exec.Command(looptrace, "record", "--store", w.store, "--netns", strconv.FormatUint(st.Ino, 10))
+	w.record.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	var err error
+	if err := w.record.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(awaitTime()); ; time.Sleep(10 * time.Millisecond) {
+		if w.reader, err = history.Read(w.store); err == nil {
+			break
 		}
-	})
-	<-tr.Ready()
+		if time.Now().After(end) {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() { w.reader.Close() })
+	t.Cleanup(w.stop)
+	w.until("start", 1, func(r *flow.Record) bool { return r.Start != nil })
 	return w
 }
 
-// Write keeps what is of the namespace.
-func (w *watched) Write(r *flow.Record) error {
-	if r.Netns == w.netns || r.Start != nil {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.records = append(w.records, r.Clone())
+// stop ends record in order: the store has all then, and lacks nothing.
+func (w *watched) stop() {
+	w.t.Helper()
+	if w.record.ProcessState != nil {
+		return
 	}
-	return nil
+	if err := errors.Join(w.record.Process.Signal(syscall.SIGTERM), w.record.Wait()); err != nil {
+		w.t.Errorf("record: %v", err)
+	}
+	if !w.t.Failed() {
+		w.until("stop, with nothing lost", 1, func(r *flow.Record) bool { return r.Stop != nil && r.Stop.Lost == 0 })
+	}
 }
 
-// Flush has nothing to do.
-func (w *watched) Flush() error { return nil }
-
-// until waits for so many records.
+// until waits until the store has so many records.
 func (w *watched) until(what string, n int, ok func(*flow.Record) bool) *flow.Record {
 	w.t.Helper()
-	for end := time.Now().Add(awaitTime()); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		w.mu.Lock()
+	for end := time.Now().Add(awaitTime()); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		news, err := w.reader.News(context.Background(), w.last)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		more, err := parseLines(news)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if w.records = append(w.records, more...); len(news) > 0 {
+			w.last = news[len(news)-1].Row
+		}
 		found := 0
 		for _, r := range w.records {
 			if ok(r) {
 				if found++; found == n {
-					w.mu.Unlock()
 					return r
 				}
 			}
 		}
-		w.mu.Unlock()
 	}
 	w.t.Fatalf("no %s", what)
 	return nil
@@ -204,34 +218,21 @@ func (w *watched) python(addr string, port int) *exec.Cmd {
 	return cmd
 }
 
-// answer asks, as the command does, with the records so far for the store.
+// answer asks, from within the namespace.
 func (w *watched) answer(a asked) string {
 	w.t.Helper()
-	targets, err := flow.ParseTarget(a.target)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	q := &flow.Inquiry{Text: a.target, Targets: targets, Now: time.Now(), Remembers: w.began}
+	args := []string{"explain", "--store", w.store, a.target}
 	if a.at != "" {
-		from, width, ok := parseMoment(a.at, q.Now)
-		if !ok {
-			w.t.Fatalf("no moment: %s", a.at)
-		}
-		q.At, q.AtEnd = from, from.Add(width)
-	} else if err := lookLive(q); err != nil {
-		w.t.Fatal(err)
+		args = append(args, "--at", a.at)
 	}
-	q.Live = slices.DeleteFunc(q.Live, func(r *flow.Record) bool { return r.Netns != w.netns })
-	q.Host = hostNow(targets[0].Port)
-	q.Host.Netns = w.netns
-	w.mu.Lock()
-	q.Past = slices.Clone(w.records)
-	w.mu.Unlock()
-	var text bytes.Buffer
-	if err := output.ExplainText(&text, flow.Explain(q), output.TextOptions{}); err != nil {
-		w.t.Fatal(err)
+	cmd := exec.Command(w.looptrace, args...)
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	if err != nil {
+		w.t.Fatalf("%s: %v, %s", a, err, said.String())
 	}
-	return text.String()
+	return string(out)
 }
 
 // keepAnswer puts an answer into docs/explain.md, between the lines that name its question.

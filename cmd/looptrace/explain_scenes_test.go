@@ -3,12 +3,14 @@
 package main
 
 import (
+	"database/sql"
 	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/looptrace/looptrace/tracer/flow"
 )
@@ -27,7 +29,7 @@ var explainScenes = []explainScene{
 		name: "In use, by a listener",
 		scene: func(w *watched) asked {
 			w.python("127.0.0.1", 8080)
-			return asked{target: lastLine(w.fail("python3", "-c", asyncioServer))}
+			return w.inUse()
 		},
 		want: []string{
 			`^127\.0\.0\.1:8080 is a server's port: python3.*\[\d+\] listens there$`,
@@ -40,7 +42,7 @@ var explainScenes = []explainScene{
 		scene: func(w *watched) asked {
 			w.start("python3", "-c", "import socket,time; s=socket.socket(); s.bind(('127.0.0.1',8080)); time.sleep(60)")
 			w.until("bind", 1, of("bind", 8080))
-			return asked{target: lastLine(w.fail("python3", "-c", asyncioServer))}
+			return w.inUse()
 		},
 		want: []string{
 			`^127\.0\.0\.1:8080 is bound, and nobody listens: by python3.*\[\d+\]$`,
@@ -52,7 +54,7 @@ var explainScenes = []explainScene{
 		scene: func(w *watched) asked {
 			w.start("python3", "-c", outlives)
 			w.until("release", 1, of("release", 8080))
-			return asked{target: lastLine(w.fail("python3", "-c", asyncioServer))}
+			return w.inUse()
 		},
 		want: []string{
 			`^127\.0\.0\.1:8080 has no listener any more: a connection holds it, of python3.*\[\d+\]`,
@@ -65,7 +67,7 @@ var explainScenes = []explainScene{
 			w.fail("python3", "-c", leavesTimeWait)
 			w.until("close", 1, of("close", 8080))
 			w.fail("python3", "-c", "import socket; s=socket.socket(); s.bind(('127.0.0.1',8080))")
-			w.until("failed bind", 1, func(r *flow.Record) bool { return r.Event == "bind" && r.Errno != 0 })
+			w.until("failed bind", 1, failedBind)
 			return asked{target: "127.0.0.1:8080"}
 		},
 		want: []string{
@@ -127,7 +129,7 @@ var explainScenes = []explainScene{
 			if port == nil {
 				w.t.Fatal(out)
 			}
-			w.until("failed bind", 1, func(r *flow.Record) bool { return r.Event == "bind" && r.Errno != 0 })
+			w.until("failed bind", 1, failedBind)
 			return asked{target: "127.0.0.1:" + port[1]}
 		},
 		want: []string{
@@ -170,6 +172,25 @@ var explainScenes = []explainScene{
 		want: []string{
 			`^127\.0\.0\.1:8080 was a server's port: python3.*\[\d+\] listened there from`,
 			`^connected +curl\[\d+\]: 1 connection, at`, `^known +the store alone`,
+		},
+		never: []string{`frees the port`},
+	},
+	{
+		name: "Who connected yesterday at 14:03?", programs: []string{"curl"},
+		scene: func(w *watched) asked {
+			server := w.python("127.0.0.1", 49342)
+			w.fail("curl", "-sS", "-o", "/dev/null", "http://127.0.0.1:49342/")
+			r := w.until("close", 1, of("close", 49342))
+			_ = server.Process.Signal(syscall.SIGTERM)
+			w.until("release", 1, of("release", 49342))
+			w.stop()
+			now := time.Now()
+			w.age(r.Time.Sub(time.Date(now.Year(), now.Month(), now.Day()-1, 14, 3, 7, 0, time.Local)))
+			return asked{target: "127.0.0.1:49342", at: "yesterday 14:03"}
+		},
+		want: []string{
+			`^127\.0\.0\.1:49342 was a server's port: python3.*\[\d+\] listened there from \d{4}-\d\d-\d\d 14:0[23]:\d\d to \d{4}-\d\d-\d\d 14:03:\d\d$`,
+			`^connected +curl\[\d+\]: 1 connection, at \d{4}-\d\d-\d\d 14:03:0[67]$`, `^known +the store alone, since \d{4}-\d\d-\d\d 14:0[23]:\d\d$`,
 		},
 		never: []string{`frees the port`},
 	},
@@ -216,6 +237,16 @@ func of(event string, port uint16) func(*flow.Record) bool {
 	return func(r *flow.Record) bool { return r.Event == event && r.Port == port }
 }
 
+func failedBind(r *flow.Record) bool { return r.Event == "bind" && r.Errno != 0 }
+
+// inUse starts a server on a port that is in use, and asks about what it said.
+func (w *watched) inUse() asked {
+	w.t.Helper()
+	said := lastLine(w.fail("python3", "-c", asyncioServer))
+	w.until("failed bind", 1, failedBind)
+	return asked{target: said}
+}
+
 func lastLine(text string) string {
 	text = strings.TrimSpace(text)
 	return text[strings.LastIndexByte(text, '\n')+1:]
@@ -236,4 +267,48 @@ server { listen 127.0.0.1:8080; location / { return 200 "hello"; } } }`, dir)
 	w.start("nginx", "-c", conf, "-p", dir)
 	w.until("listen", 1, of("listen", 8080))
 	return log
+}
+
+// age moves all that the store has into the past: nobody's clock can be set back for a test. The records, the processes
+// in them and the program that wrote them are real; their day is not.
+func (w *watched) age(by time.Duration) {
+	w.t.Helper()
+	db, err := sql.Open("sqlite", w.store)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer db.Close()
+	stamp := regexp.MustCompile(`"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z"`)
+	moved := func(text string) string {
+		t, err := time.Parse(`"`+time.RFC3339Nano+`"`, text)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		return t.Add(-by).UTC().Format(`"2006-01-02T15:04:05.000000000Z"`)
+	}
+	rows, err := db.Query("SELECT id, line FROM records")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	lines := map[int]string{}
+	for rows.Next() {
+		var id int
+		var line string
+		if err := rows.Scan(&id, &line); err != nil {
+			w.t.Fatal(err)
+		}
+		lines[id] = stamp.ReplaceAllStringFunc(line, moved)
+	}
+	if err := rows.Err(); err != nil {
+		w.t.Fatal(err)
+	}
+	for id, line := range lines {
+		_, err := db.Exec("UPDATE records SET time = time - ?1, hour = (time - ?1) / ?2, line = ?3 WHERE id = ?4", by.Nanoseconds(), time.Hour.Nanoseconds(), line, id)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	if _, err := db.Exec("UPDATE programs SET first = first - ?1, last = last - ?1", by.Nanoseconds()); err != nil {
+		w.t.Fatal(err)
+	}
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/looptrace/looptrace/output"
 	"github.com/looptrace/looptrace/output/history"
 	"github.com/looptrace/looptrace/tracer/flow"
@@ -52,6 +54,15 @@ func parseLines(lines []history.Line) ([]*flow.Record, error) {
 	}
 	wg.Wait()
 	return records, failed
+}
+
+// powerless says whether this process has no capability at all: then the look at the live state fails, and to find
+// that out takes longer than to read the store.
+func powerless() bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	err := unix.Capget(&header, &data[0])
+	return err == nil && data[0].Effective == 0 && data[1].Effective == 0
 }
 
 // acquaint asks the store since when it has seen the programs that hold the port.

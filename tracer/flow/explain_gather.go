@@ -131,6 +131,11 @@ func (x *explainer) arrange() {
 // listens on the port by now did not mind.
 func (x *explainer) stillWaiting() {
 	x.waiting = slices.Clone(x.q.Waiting)
+	for i := range x.waiting {
+		if w := &x.waiting[i]; !w.Process.Known() {
+			w.Process = x.closer(w)
+		}
+	}
 	if len(x.holds.now) > 0 {
 		return
 	}
@@ -144,6 +149,22 @@ func (x *explainer) stillWaiting() {
 			x.waiting = append(x.waiting, w)
 		}
 	}
+}
+
+// closer is who had the end of a connection that is in TIME_WAIT now: the kernel does not keep it, the store does.
+func (x *explainer) closer(w *Holder) Actor {
+	local := netip.AddrPortFrom(w.Address, w.Port)
+	for _, d := range x.talks.before { // the last first
+		client, server := d.ends()
+		switch {
+		case d.netns != x.q.Host.Netns:
+		case d.server == local && d.client == w.Peer:
+			return server.Process
+		case d.client == local && d.server == w.Peer:
+			return client.Process
+		}
+	}
+	return Actor{}
 }
 
 func sortPlaced[L any](p *placed[L], life func(L) *life, order func(a, b L) int) {

@@ -253,11 +253,14 @@ func (x *explainer) acquaintance(h *hold, who Actor) Finding {
 	case who.P.ExePath == "" || x.q.Remembers.IsZero():
 	case ok && first.Before(began.Add(-startSlack)):
 		f.Why, f.From = "machine", first
-	case x.q.Remembers.Before(began):
-		f.Why = "first" // else it was there before anybody could have seen an earlier one
+	case x.q.Remembers.Before(began.Add(-acquainted)):
+		f.Why = "first"
 	}
 	return f
 }
+
+// acquainted is how long the store has to remember before it may call a program new: in its first hour, every program is.
+const acquainted = time.Hour
 
 func sameProgram(a, b Actor) bool {
 	if !a.Known() || !b.Known() {

@@ -18,13 +18,14 @@ func TestExplainSeen(t *testing.T) {
 		want    string
 		earlier bool // another process of it had the port
 	}{
-		{name: "seen before", began: 500, first: at(100), want: "machine"},
-		{name: "for the first time", began: 500, first: at(501), want: "first"},
-		{name: "first seen within a clock tick of its start", began: 500, first: at(499.99), want: "first"},
-		{name: "not seen yet", began: 500, want: "first"},
-		{name: "older than the store", began: 500, first: at(700), since: 600},
-		{name: "seen before, and on this port", began: 500, first: at(100), earlier: true, want: "port"},
-		{name: "no store", began: 500, since: -1},
+		{name: "seen before", began: 5000, first: at(100), want: "machine"},
+		{name: "for the first time", began: 5000, first: at(5001), want: "first"},
+		{name: "first seen within a clock tick of its start", began: 5000, first: at(4999.99), want: "first"},
+		{name: "not seen yet", began: 5000, want: "first"},
+		{name: "older than the store", began: 5000, first: at(7000), since: 6000},
+		{name: "for the first time, by a store that is young", began: 5000, first: at(5001), since: 4000},
+		{name: "seen before, and on this port", began: 5000, first: at(100), earlier: true, want: "port"},
+		{name: "no store", began: 5000, since: -1},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			server := person(10, "server")
@@ -36,7 +37,7 @@ func TestExplainSeen(t *testing.T) {
 			}
 			s.serve(tc.began+1, 2, server, "127.0.0.1:8080", 8080)
 			q := inquiry("127.0.0.1:8080")
-			q.Past = s.records
+			q.Past, q.Now = s.records, at(10000)
 			if q.Remembers = at(tc.since); tc.since < 0 {
 				q.Remembers = time.Time{}
 			}

@@ -81,6 +81,7 @@ func TestParseTarget(t *testing.T) {
 		{"Python, IPv6", "<socket.socket fd=3, laddr=('::1', 8000, 0, 0)>", "[::1]:8000"},
 		{"Python, wildcard with a zone", "('::%eth0', 8000, 0, 2)", "*:8000"},
 		{"urllib3", "HTTPConnectionPool(host='localhost', port=8080): Max retries exceeded with url: /", "127.0.0.1:8080 [::1]:8080"},
+		{"Chrome's developer tools", "GET http://127.0.0.1:49342/ net::ERR_CONNECTION_REFUSED", "127.0.0.1:49342"},
 		{"psql", `connection to server at "localhost" (::1), port 5432 failed: Connection refused`, "[::1]:5432"},
 		{"port in words", "port 5432 failed", "*:5432"},
 		{"vite", "Error: Port 5173 is already in use", "*:5173"},
@@ -142,9 +143,15 @@ var realTexts = []struct{ name, in, want string }{
 	{"Go 1.26, in use", "listen tcp :49349: bind: address already in use", "*:49349"},
 	{"nginx 1.22, upstream", `2026/11/25 05:31:06 [error] 31381#31381: *3 connect() failed (111: Connection refused) while connecting to upstream, client: 127.0.0.1, server: , request: "GET /l HTTP/1.1", upstream: "http://127.0.0.1:49342/l", host: "127.0.0.1:49350"`, "127.0.0.1:49342"},
 	{"nginx 1.22, in use", "2026/11/25 05:31:06 [emerg] 31389#31389: bind() to [::1]:49350 failed (98: Address already in use)", "[::1]:49350"},
-	{"Chrome, its console", "GET http://127.0.0.1:49342/ net::ERR_CONNECTION_REFUSED", "127.0.0.1:49342"},
-	{"Chrome, a page without the port", "This site can’t be reached\n127.0.0.1 refused to connect.\nTry:\nChecking the connection\nERR_CONNECTION_REFUSED", "127.0.0.1:*"},
-	{"Chrome, a page and its address bar", "localhost:49342/x\nThis site can’t be reached\nlocalhost refused to connect.\nERR_CONNECTION_REFUSED", "127.0.0.1:49342 [::1]:49342"},
+	{"psql 15, an address", "psql: error: connection to server at \"127.0.0.1\", port 49342 failed: Connection refused\n\tIs the server running on that host and accepting TCP/IP connections?", "127.0.0.1:49342"},
+	{"PostgreSQL 15, in use", "2026-11-25 09:31:13.816 UTC [19623] LOG:  could not bind IPv4 address \"127.0.0.1\": Address already in use\n2026-11-25 09:31:13.816 UTC [19623] HINT:  Is another postmaster already running on port 49346? If not, wait a few seconds and retry.", "127.0.0.1:49346"},
+	{"wget 1.21", "--2026-11-25 09:31:08--  http://127.0.0.1:49342/\nConnecting to 127.0.0.1:49342... failed: Connection refused.", "127.0.0.1:49342"},
+	{"OpenSSH 9.2", "ssh: connect to host 127.0.0.1 port 49342: Connection refused", "127.0.0.1:49342"},
+	{"Git 2.39", "fatal: unable to access 'http://127.0.0.1:49342/x/': Failed to connect to 127.0.0.1 port 49342 after 0 ms: Couldn't connect to server", "127.0.0.1:49342"},
+	{"Chromium, its console, a WebSocket", "WebSocket connection to 'ws://localhost:49342/ws' failed: Error in connection establishment: net::ERR_CONNECTION_REFUSED", "127.0.0.1:49342 [::1]:49342"},
+	{"Chromium, its console and the address of it", "Failed to load resource: net::ERR_CONNECTION_REFUSED http://127.0.0.1:49342/i.png", "127.0.0.1:49342"},
+	{"Chromium, a page without the port", "This site can’t be reached\n\n127.0.0.1 refused to connect.\n\nTry:\n\nChecking the connection\nChecking the proxy and the firewall\nERR_CONNECTION_REFUSED\nReload\nDetails", "127.0.0.1:*"},
+	{"Chromium, its address bar and a page", "localhost:49342\nThis site can’t be reached\n\nlocalhost refused to connect.\n\nTry:\n\nChecking the connection\nChecking the proxy and the firewall\nERR_CONNECTION_REFUSED\nReload\nDetails", "127.0.0.1:49342 [::1]:49342"},
 }
 
 func TestParseTargetRealTexts(t *testing.T) {
