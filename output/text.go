@@ -22,6 +22,7 @@ const (
 type TextOptions struct {
 	Color    bool           // styles; nothing is said by them alone
 	Location *time.Location // of the times; nil: local
+	Today    time.Time      // records of another day than this have its date before the time; zero: none has
 }
 
 // Text writes records as aligned lines for people. It is for one goroutine.
@@ -44,6 +45,7 @@ func NewText(w io.Writer, opts TextOptions) *Text {
 func (t *Text) Write(r *flow.Record) error {
 	w := &t.words
 	*w = words{dst: t.out.buf, loc: t.options.Location, now: r.Time, color: t.options.Color, colon: ": "}
+	w.dated = !t.options.Today.IsZero() && !sameDay(r.Time.In(w.loc), t.options.Today.In(w.loc))
 	w.line(r)
 	t.out.buf = append(bytes.TrimRight(w.dst, " "), '\n')
 	return t.out.full()
@@ -56,7 +58,11 @@ func (t *Text) Flush() error { return t.out.flush() }
 // server the first note.
 func (w *words) line(r *flow.Record) {
 	w.style(styleDim)
-	w.dst = r.Time.In(w.loc).AppendFormat(w.dst, clockLayout)
+	layout := clockLayout
+	if w.dated {
+		layout = "2006-01-02 " + clockLayout
+	}
+	w.dst = r.Time.In(w.loc).AppendFormat(w.dst, layout)
 	w.style(styleNone)
 	w.str("  ")
 	w.event(r)

@@ -20,6 +20,7 @@ type words struct {
 	sep   string // before the next note
 	colon string // between what failed and why
 	color bool
+	dated bool // the line begins with its date
 
 	inquiry *flow.Inquiry // of an explanation
 }
@@ -208,7 +209,7 @@ func (w *words) when(t time.Time) {
 	}
 	t = t.In(loc)
 	layout := clockLayout
-	if y, m, d := w.now.In(loc).Date(); t.Year() != y || t.Month() != m || t.Day() != d {
+	if !sameDay(t, w.now.In(loc)) {
 		layout = "2006-01-02 15:04:05"
 	}
 	w.dst = t.AppendFormat(w.dst, layout)
@@ -216,6 +217,8 @@ func (w *words) when(t time.Time) {
 		w.str(" UTC")
 	}
 }
+
+func sameDay(a, b time.Time) bool { return a.YearDay() == b.YearDay() && a.Year() == b.Year() }
 
 func (w *words) since(t time.Time) {
 	if !t.IsZero() {

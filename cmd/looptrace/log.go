@@ -50,17 +50,18 @@ func log(c *cli.Context) error {
 	filter.Local = true // what record left out is not there
 	by := p.word("by", groupings, "")
 	q := history.Query{}
-	q.From, _ = p.moment("since", now)
-	q.To, _ = p.moment("until", now)
+	q.From, q.To = p.span(now)
 	if by != "" && p.has("follow") {
 		p.fail("leave out one of them", "--by counts what is over, and --follow waits for more")
+	}
+	if by != "" && format == formatECS {
+		p.fail("it takes text or json with --by", "--output %q: counts are no records", format)
 	}
 	if p.err != nil {
 		return p.err
 	}
-	if len(filter.Targets) == 1 && filter.Targets[0].Port != 0 { // the others are filtered as they come
-		q.Port = filter.Targets[0].Port
-	}
+	q.Port = onePort(filter) // others are filtered as they come
+	q.Sockets = by != "" || len(filter.Events.Include) > 0 && !slices.ContainsFunc(filter.Events.Include, ofConnections)
 	store, err := readStore(p.storePath())
 	if err != nil {
 		return err
@@ -70,6 +71,10 @@ func log(c *cli.Context) error {
 	defer stop()
 	var w printer = &recordPrinter{sink: newSink(os.Stdout, format)}
 	switch {
+	case by == "" && format == formatText:
+		options := textOptions(os.Stdout)
+		options.Today = now
+		w = &recordPrinter{sink: output.NewText(os.Stdout, options)}
 	case by != "":
 		w = newUsage(by, format)
 	case format == formatJSON:
@@ -91,6 +96,45 @@ func log(c *cli.Context) error {
 		return nil
 	}
 	return err
+}
+
+func ofConnections(event string) bool {
+	return event == "connect" || event == "accept" || event == "close"
+}
+
+// onePort is the only port that passes a filter; 0: there is none, or several.
+func onePort(f flow.Filter) uint16 {
+	if len(f.Targets) == 0 {
+		if len(f.Ports.Include) == 1 {
+			return f.Ports.Include[0]
+		}
+		return 0
+	}
+	port := f.Targets[0].Port
+	if slices.ContainsFunc(f.Targets, func(t flow.Target) bool { return t.Port != port }) {
+		return 0
+	}
+	return port
+}
+
+// span reads --since and --until. A time of day is of the last day that had it, and --until's of the first after
+// --since's.
+func (p *parser) span(now time.Time) (from, to time.Time) {
+	from, _ = p.moment("since", now)
+	if !p.isSet("until") {
+		return from, to
+	}
+	to, _, ok := parseMoment(p.text("until"), now)
+	if next := to.AddDate(0, 0, 1); ok && to.Before(from) && !next.Before(from) && clockOnly(p.text("until")) {
+		to = next
+	}
+	switch {
+	case !ok:
+		p.fail(momentHint, "--until %q: not a point in time", p.text("until"))
+	case to.Before(from):
+		p.fail("give the earlier moment to --since", "--until %q is before --since %q", p.text("until"), p.text("since"))
+	}
+	return from, to
 }
 
 // matchesCount holds a filter against connections that were counted together, as against one of their connects. No

@@ -3,8 +3,12 @@
 package main
 
 import (
+	"flag"
 	"net/netip"
 	"testing"
+	"time"
+
+	"github.com/urfave/cli/v2"
 
 	"github.com/looptrace/looptrace/tracer/flow"
 )
@@ -44,5 +48,71 @@ func TestMatchesCount(t *testing.T) {
 		if got := matchesCount(tc.filter, refused); got != tc.failed {
 			t.Errorf("%s: %v for refusals", name, got)
 		}
+	}
+}
+
+// TestOnePort: a port that is the only one that passes is looked up; what may let others pass looks at all.
+func TestOnePort(t *testing.T) {
+	localhost, err := flow.ParseTarget("localhost:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		filter flow.Filter
+		want   uint16
+	}{
+		"none":          {flow.Filter{}, 0},
+		"a target":      {flow.Filter{Targets: []flow.Target{{Port: 80}}}, 80},
+		"both families": {flow.Filter{Targets: localhost}, 80},
+		"two targets":   {flow.Filter{Targets: []flow.Target{{Port: 80}, {Port: 81}}}, 0},
+		"an address":    {flow.Filter{Targets: []flow.Target{{Addr: netip.IPv6Loopback()}}}, 0},
+		"a port":        {flow.Filter{Ports: flow.Set[uint16]{Include: []uint16{80}}}, 80},
+		"two ports":     {flow.Filter{Ports: flow.Set[uint16]{Include: []uint16{80, 81}}}, 0},
+		"all but one":   {flow.Filter{Ports: flow.Set[uint16]{Exclude: []uint16{80}}}, 0},
+	} {
+		if got := onePort(tc.filter); got != tc.want {
+			t.Errorf("%s: %d, want %d", name, got, tc.want)
+		}
+	}
+}
+
+// TestSpan: times of day are those that the other one makes sense with.
+func TestSpan(t *testing.T) {
+	now := time.Date(2026, 11, 24, 9, 35, 0, 0, time.UTC)
+	for _, tc := range []struct{ since, until, from, to string }{
+		{"08:00", "09:00", "24 08:00", "24 09:00"},
+		{"08:00", "12:00", "24 08:00", "24 12:00"}, // all until now
+		{"14:00", "14:05", "23 14:00", "23 14:05"},
+		{"23:00", "01:00", "23 23:00", "24 01:00"},
+		{"2026-11-22 23:00", "01:00", "22 23:00", "24 01:00"},
+		{"yesterday", "today", "23 00:00", "24 00:00"},
+		{"3d", "2d", "21 09:35", "22 09:35"},
+		{"", "10:00", "", "23 10:00"},
+		{"08:00", "", "24 08:00", ""},
+	} {
+		t.Run(tc.since+" to "+tc.until, func(t *testing.T) {
+			set := flag.NewFlagSet("log", flag.ContinueOnError)
+			for name, value := range map[string]string{"since": tc.since, "until": tc.until} {
+				set.String(name, "", "")
+				if value != "" {
+					if err := set.Set(name, value); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			c := cli.NewContext(nil, set, nil)
+			c.Command = &cli.Command{Name: "log"}
+			p := parser{given: given{c}}
+			from, to := p.span(now)
+			text := func(at time.Time) string {
+				if at.IsZero() {
+					return ""
+				}
+				return at.Format("02 15:04")
+			}
+			if p.err != nil || text(from) != tc.from || text(to) != tc.to {
+				t.Errorf("%s to %s, %v; want %s to %s", text(from), text(to), p.err, tc.from, tc.to)
+			}
+		})
 	}
 }

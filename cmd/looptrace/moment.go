@@ -3,6 +3,7 @@
 package main
 
 import (
+	"strconv"
 	"strings"
 	"time"
 )
@@ -19,12 +20,15 @@ var momentLayouts = []struct {
 	{"2006-01-02 15:04:05", time.Second, false},
 	{"2006-01-02T15:04", time.Minute, false},
 	{"2006-01-02 15:04", time.Minute, false},
+	{time.DateOnly, day, false},
 	{"15:04:05.999999999", time.Second, true},
 	{"15:04", time.Minute, true},
 	{"02/Jan/2006:15:04:05 -0700", time.Second, false}, // access logs
 }
 
-const momentHint = "RFC 3339, a time of day such as 14:03 or 'yesterday 14:03:07', or how long ago, such as 2h"
+const momentHint = "RFC 3339, a time of day such as 14:03 or 'yesterday 14:03:07', a date, or how long ago, such as 2h or 3d"
+
+const day = 24 * time.Hour
 
 // moment reads a flag that takes a point in time; zero where it was not given.
 func (p *parser) moment(name string, now time.Time) (from, to time.Time) {
@@ -44,7 +48,18 @@ func parseMoment(text string, now time.Time) (from time.Time, width time.Duratio
 	if ago, err := time.ParseDuration(text); err == nil && ago > 0 {
 		return now.Add(-ago), time.Second, true
 	}
+	if number, found := strings.CutSuffix(text, "d"); found {
+		if ago, err := strconv.ParseUint(number, 10, 16); err == nil && ago > 0 {
+			return now.AddDate(0, 0, -int(ago)), time.Second, true
+		}
+	}
 	days := 0
+	switch text {
+	case "today":
+		text = now.Format(time.DateOnly)
+	case "yesterday":
+		text = now.AddDate(0, 0, -1).Format(time.DateOnly)
+	}
 	if rest, found := strings.CutPrefix(text, "yesterday "); found {
 		text, days = strings.TrimPrefix(rest, "at "), -1
 	}
@@ -71,4 +86,14 @@ func parseMoment(text string, now time.Time) (from time.Time, width time.Duratio
 		return at(days), width, true
 	}
 	return from, 0, false
+}
+
+// clockOnly says whether a moment has no day.
+func clockOnly(text string) bool {
+	for _, l := range momentLayouts {
+		if _, err := time.Parse(l.layout, text); err == nil {
+			return l.clock
+		}
+	}
+	return false
 }

@@ -21,6 +21,10 @@ func TestParseMoment(t *testing.T) {
 		{"12:03:07.250", "2026-11-24T12:03:07.25+02:00", 0},
 		{"yesterday 12:03", "2026-11-23T12:03:00+02:00", time.Minute},
 		{"yesterday at 14:03:07", "2026-11-23T14:03:07+02:00", time.Second},
+		{"yesterday", "2026-11-23T00:00:00+02:00", 24 * time.Hour},
+		{"today", "2026-11-24T00:00:00+02:00", 24 * time.Hour},
+		{"2026-11-20", "2026-11-20T00:00:00+02:00", 24 * time.Hour},
+		{"3d", "2026-11-21T13:00:00+02:00", time.Second},
 		{"2h", "2026-11-24T11:00:00+02:00", time.Second},
 		{"2026-11-20 08:00", "2026-11-20T08:00:00+02:00", time.Minute},
 		{"2026-11-20T08:00:01Z", "2026-11-20T08:00:01Z", time.Second},
@@ -38,7 +42,7 @@ func TestParseMoment(t *testing.T) {
 			}
 		})
 	}
-	for _, bad := range []string{"", "noon", "25:00", "-2h", "0s", "yesterday", "yesterday 2026-11-20 08:00", "14"} {
+	for _, bad := range []string{"", "noon", "25:00", "-2h", "0s", "0d", "-1d", "1.5d", "yesterday 2026-11-20 08:00", "14"} {
 		if got, _, ok := parseMoment(bad, now); ok {
 			t.Errorf("%q is %v", bad, got)
 		}

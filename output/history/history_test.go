@@ -177,6 +177,8 @@ func TestQueries(t *testing.T) {
 	expect(t, "both ends are one record", found(t, path, Query{Port: 80}), "bind 1", "connect 2", "connect 5")
 	expect(t, "a span", found(t, path, Query{Port: 40000, From: noon.Add(time.Minute), To: noon.Add(5 * time.Hour)}), "connect 2", "bind 3")
 	expect(t, "a span of all", found(t, path, Query{From: noon.Add(time.Second), To: noon.Add(5 * time.Hour)}), "connect 2", "bind 3")
+	expect(t, "sockets", found(t, path, Query{Sockets: true}), "bind 6", "bind 1", "bind 3")
+	expect(t, "sockets of a port", found(t, path, Query{Port: 40000, Sockets: true}), "bind 3")
 	expect(t, "nothing", found(t, path, Query{Port: 9}))
 	r, err := Read(path)
 	if err != nil {

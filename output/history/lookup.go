@@ -26,10 +26,11 @@ type Line struct {
 type lookup struct{ index, where string }
 
 var (
-	everything = lookup{"by_port", ""}
-	asServer   = lookup{"by_port", " AND port = ?2"}
-	asClient   = lookup{"by_client_port", " AND client_port = ?2"}
-	asSocket   = lookup{"by_socket", " AND port = ?2 AND event IN ('bind', 'listen', 'release')"}
+	everything  = lookup{"by_port", ""}
+	everySocket = lookup{"by_socket", " AND event IN ('bind', 'listen', 'release')"}
+	asServer    = lookup{"by_port", " AND port = ?2"}
+	asClient    = lookup{"by_client_port", " AND client_port = ?2"}
+	asSocket    = lookup{"by_socket", " AND port = ?2 AND event IN ('bind', 'listen', 'release')"}
 )
 
 func (l lookup) in(hour string) string {

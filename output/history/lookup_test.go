@@ -73,6 +73,7 @@ func TestCovered(t *testing.T) {
 	defer r.Close()
 	for name, text := range map[string]string{
 		"keys of an hour":       "SELECT time, id" + everything.in("?1") + " AND time BETWEEN ?3 AND ?4",
+		"sockets of an hour":    "SELECT time, id" + everySocket.in("?1") + " AND time BETWEEN ?3 AND ?4",
 		"as a server":           "SELECT time, id" + asServer.in("?1") + " AND time BETWEEN ?3 AND ?4 ORDER BY time DESC, id DESC LIMIT ?5",
 		"as a client":           "SELECT time, id" + asClient.in("?1") + " AND time BETWEEN ?3 AND ?4 ORDER BY time DESC, id DESC LIMIT ?5",
 		"as a socket":           "SELECT time, id" + asSocket.in("?1") + " AND time BETWEEN ?3 AND ?4 ORDER BY time DESC, id DESC LIMIT ?5",

@@ -15,6 +15,7 @@ import (
 type Query struct {
 	Port     uint16    // at either end; 0: any
 	From, To time.Time // both included; zero: no bound
+	Sockets  bool      // binds, listens and releases alone
 }
 
 // Has says whether a moment is within the query's bounds.
@@ -25,10 +26,16 @@ func (q *Query) Has(at time.Time) bool {
 
 // lookups of a query; a record that two of them find is one.
 func (q *Query) lookups() []lookup {
-	if q.Port == 0 {
+	switch {
+	case q.Sockets && q.Port == 0:
+		return []lookup{everySocket}
+	case q.Sockets:
+		return []lookup{asSocket}
+	case q.Port == 0:
 		return []lookup{everything}
+	default:
+		return []lookup{asServer, asClient}
 	}
-	return []lookup{asServer, asClient}
 }
 
 // Lines gives the records in the order of their time, an hour at a time, however many there are: what is written
