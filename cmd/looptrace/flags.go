@@ -78,7 +78,7 @@ func flagTable() []spec {
 		{name: "all", in: inLs, group: groupOutput, usage: "bound sockets that do not listen too, and TIME_WAITs (as text)"},
 		{name: "watch", in: inLs, group: groupOutput, usage: "look again every two seconds, until Ctrl-C"},
 
-		{name: "at", value: "TIME", in: inExplain, group: groupPast, usage: "a moment in the past: RFC 3339, a time of day such as 14:03 or 'yesterday 14:03:07', or how long ago, such as 2h"},
+		{name: "at", value: "TIME", in: inExplain, group: groupPast, usage: "a moment in the past: RFC 3339, a time of day such as 14:03 or 'yesterday 14:03:07', a date, or how long ago, such as 2h or 3d"},
 		{name: "since", value: "TIME", in: inExplain | inLog, group: groupPast, usage: "leave out what was over before then"},
 		{name: "until", value: "TIME", in: inLog, group: groupPast, usage: "leave out what came after that"},
 		{name: "follow", short: "f", in: inLog, group: groupPast, usage: "go on with what looptrace record writes, until Ctrl-C"},

@@ -92,34 +92,38 @@ func (d *disk) close() {
 	}
 }
 
-// tidyRows bounds what one statement deletes: a batch waits for it.
-const tidyRows = 20000
+// tidyRows bounds what is deleted at once: a batch waits for it.
+const tidyRows = 5000
 
-// tidy forgets what is too old, and the oldest where the store is too large; its pages are used again.
-func (d *disk) tidy(oldest time.Time, maxSize int64) error {
+// tidy forgets some of what is too old, or some of the oldest where the store is too large; its pages are used again.
+// More says that there is more to forget.
+func (d *disk) tidy(oldest time.Time, maxSize int64) (more bool, err error) {
 	if d.db == nil {
-		return nil
+		return false, nil
 	}
-	// In the order of ids, which is that of writing: a clock that was stepped back does not hide the oldest.
-	if _, err := d.db.Exec("DELETE FROM records WHERE id IN (SELECT id FROM records WHERE hour < ? LIMIT ?)", hourOf(oldest.UnixNano()), tidyRows); err != nil {
-		return err
+	old, err := d.forget("SELECT id FROM records WHERE hour < ?1 LIMIT ?2", hourOf(oldest.UnixNano()))
+	if err != nil || old == tidyRows {
+		return err == nil, err
 	}
 	if err := d.forgetPrograms(oldest.UnixNano()); err != nil {
-		return err
+		return false, err
 	}
-	for {
-		used, err := usedBytes(d.db)
-		if err != nil || used <= maxSize {
-			return err
-		}
-		done, err := d.db.Exec("DELETE FROM records WHERE id IN (SELECT id FROM records ORDER BY id LIMIT ?)", tidyRows)
-		if err != nil {
-			return err
-		}
-		if n, err := done.RowsAffected(); err != nil || n == 0 {
-			return err
-		}
+	used, err := usedBytes(d.db)
+	if err != nil || used <= maxSize {
+		return false, err
 	}
+	// In the order of ids, which is that of writing: a clock that was stepped back does not hide the oldest.
+	gone, err := d.forget("SELECT id FROM records WHERE id > ?1 ORDER BY id LIMIT ?2", 0)
+	return gone > 0, err
+}
+
+// forget deletes the records that a query of ?1 finds, tidyRows at most.
+func (d *disk) forget(which string, arg int64) (int64, error) {
+	done, err := d.db.Exec("DELETE FROM records WHERE id IN ("+which+")", arg, tidyRows)
+	if err != nil {
+		return 0, err
+	}
+	return done.RowsAffected()
 }
 
 // forgetPrograms forgets those that were not seen since, and those not seen for longest where there are too many.

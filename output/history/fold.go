@@ -14,8 +14,10 @@ const (
 	// foldOver is how many connections, or failures, of one client program to one port with one outcome are kept
 	// one by one in an interval. Fewer hides who came when; more costs disk in a flood.
 	foldOver = 1000
-	// foldOverPressed is the same while the queue for the disk is more than half full: to count is better than to lose.
-	foldOverPressed = 10
+	// The same while the disk is behind, and while the queue for it is half full: to count is better than to lose. What
+	// comes seldom, as health checks do, is still kept.
+	foldOverBehind = 100
+	foldOverFull   = 10
 	// maxFolded bounds the folded connections that are open. Those past it are kept.
 	maxFolded = 65536
 )
@@ -88,7 +90,7 @@ func (f *fold) add(key foldKey, r *flow.Record, count uint64) {
 	if r.Conn.HasBytes {
 		s.HasBytes, s.C2S, s.S2C = true, s.C2S+r.Conn.C2S, s.S2C+r.Conn.S2C
 	}
-	sum.Time, s.Last = r.Time, r.Time
+	s.Last = r.Time
 }
 
 // program names one end, with the process as long as it is the only one.
@@ -125,14 +127,15 @@ func (f *fold) due(now time.Time) []*flow.Record {
 		return nil
 	}
 	f.began = now
-	return f.all()
+	return f.all(now)
 }
 
-// all ends the interval.
-func (f *fold) all() []*flow.Record {
+// all ends the interval. Its end is the time of its records.
+func (f *fold) all(end time.Time) []*flow.Record {
 	clear(f.seen)
 	var list []*flow.Record
 	for _, r := range f.folded {
+		r.Time = end
 		list = append(list, r)
 	}
 	clear(f.folded)

@@ -124,9 +124,7 @@ func TestPrograms(t *testing.T) {
 	}
 	d := &disk{path: path, db: db, inode: inodeAt(path)}
 	defer d.close()
-	if err := d.tidy(noon.Add(-24*time.Hour), 1<<30); err != nil {
-		t.Fatal(err)
-	}
+	tidyAll(t, d, noon.Add(-24*time.Hour), 1<<30)
 	r, err := Read(path)
 	if err != nil {
 		t.Fatal(err)

@@ -99,7 +99,7 @@ func (r *Reader) News(ctx context.Context, after int64) ([]Line, error) {
 // Bounds of Past: what an answer looks at. The newest say it best, and to read a record takes 10 microseconds.
 const (
 	maxSockets = 1000
-	maxTalks   = 2000
+	maxTalks   = 1500
 	maxAfter   = 300
 )
 

@@ -16,9 +16,15 @@ import (
 )
 
 const (
-	// commitEvery is how long a record may wait for the disk: with the reader's delay it is safe from kill -9
+	// commitEvery is how long a record may wait to be written: with the reader's delay it is safe from kill -9
 	// within a second. Shorter costs a commit more often.
-	commitEvery = 300 * time.Millisecond
+	commitEvery = 200 * time.Millisecond
+	// commitRows is how many records are committed at once, before the time if there are as many. With more, the
+	// first of a flood waits for the last; with fewer, the same index pages are written over and over.
+	commitRows = 4000
+	// behind is how many records may wait before connections are counted together sooner: a busy machine writes
+	// some 10,000 a second, and what waits behind more is not safe within its second.
+	behind = 2 * commitRows
 	// maxQueued bounds what waits for the disk, some 50,000 records: more than a second of saturated loopback.
 	maxQueued = 64 << 20
 	// tidyEvery is how often age and size are looked at.
@@ -45,15 +51,17 @@ type Writer struct {
 	fold    fold
 	encoder *encoder
 	batch   []row
+	full    chan struct{} // there is a batch before its time
 	stop    chan struct{}
 	ended   chan struct{}
 	closed  sync.Once
 	err     error // of Close
 
-	mu     sync.Mutex
-	queued []row
-	bytes  int
-	done   bool
+	mu      sync.Mutex
+	queued  []row
+	bytes   int
+	writing int // taken from the queue, and not committed
+	done    bool
 
 	losses output.Losses
 }
@@ -88,7 +96,7 @@ func Open(cfg Config) (*Writer, error) {
 		held.Close()
 		return nil, fmt.Errorf("open store %s: %w", cfg.Path, err)
 	}
-	w := &Writer{cfg: cfg, lock: held, stop: make(chan struct{}), ended: make(chan struct{})}
+	w := &Writer{cfg: cfg, lock: held, full: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{})}
 	w.fold.init()
 	w.encoder = newEncoder()
 	go w.run(&disk{path: cfg.Path, db: db, inode: inodeAt(cfg.Path)}) // until Close
@@ -181,9 +189,19 @@ func (w *Writer) Flush() error {
 		w.queued = append(w.queued, b)
 	}
 	w.batch = w.batch[:0]
-	w.fold.over = foldOver
-	if w.bytes > maxQueued/2 {
-		w.fold.over = foldOverPressed
+	switch {
+	case w.bytes > maxQueued/2:
+		w.fold.over = foldOverFull
+	case len(w.queued)+w.writing > behind:
+		w.fold.over = foldOverBehind
+	default:
+		w.fold.over = foldOver
+	}
+	if len(w.queued) >= commitRows {
+		select {
+		case w.full <- struct{}{}:
+		default: // it is told already
+		}
 	}
 	return nil
 }
@@ -197,7 +215,7 @@ func (w *Writer) TakeLost() (uint64, time.Time) { return w.losses.Take() }
 // Close writes what is queued and gives the store back. Later calls return what the first did.
 func (w *Writer) Close() error {
 	w.closed.Do(func() {
-		for _, r := range w.fold.all() {
+		for _, r := range w.fold.all(time.Now()) {
 			w.err = errors.Join(w.err, w.keep(r))
 		}
 		w.err = errors.Join(w.err, w.Flush())
@@ -223,16 +241,20 @@ func (w *Writer) run(d *disk) {
 	for {
 		rows, done := w.take()
 		told, n := confessions.of(&w.losses)
-		err := d.write(append(rows, told...))
-		if err != nil {
-			w.losses.Add(uint64(len(rows)))
-		} else {
+		err := w.commit(d, rows)
+		if err == nil {
+			err = d.write(told)
+		}
+		if err == nil {
 			confessions.done += n
 		}
 		wrote := len(rows)+len(told) > 0
 		if err == nil && !done && time.Since(tidied) > tidyEvery {
-			tidied, wrote = time.Now(), true
-			err = d.tidy(tidied.Add(-w.cfg.MaxAge), int64(w.cfg.MaxMB)<<20)
+			more := false
+			if more, err = d.tidy(time.Now().Add(-w.cfg.MaxAge), int64(w.cfg.MaxMB)<<20); !more {
+				tidied = time.Now() // else it goes on after the next batch
+			}
+			wrote = true
 		}
 		switch {
 		case err != nil && !failing:
@@ -247,9 +269,32 @@ func (w *Writer) run(d *disk) {
 		}
 		select {
 		case <-tick.C:
+		case <-w.full:
 		case <-w.stop:
 		}
 	}
+}
+
+// commit writes rows, and counts those that it cannot: after one error it does not try the rest, which would each wait
+// for what the first waited for.
+func (w *Writer) commit(d *disk, rows []row) error {
+	for len(rows) > 0 {
+		some := rows[:min(len(rows), commitRows)]
+		if err := d.write(some); err != nil {
+			w.losses.Add(uint64(len(rows)))
+			w.committed(len(rows))
+			return err
+		}
+		rows = rows[len(some):]
+		w.committed(len(some))
+	}
+	return nil
+}
+
+func (w *Writer) committed(n int) {
+	w.mu.Lock()
+	w.writing -= n
+	w.mu.Unlock()
 }
 
 // confessions are the records in the store of what it lacks.
@@ -283,6 +328,6 @@ func (w *Writer) say(text string) {
 func (w *Writer) take() (rows []row, done bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	rows, w.queued, w.bytes = w.queued, nil, 0
+	rows, w.queued, w.bytes, w.writing = w.queued, nil, 0, len(w.queued)
 	return rows, w.done
 }
