@@ -47,6 +47,10 @@ func (x *explainer) advice() {
 
 // free says how to get the port. Only of what is there now: a pid of the past is another's.
 func (x *explainer) free() {
+	if len(x.waiting) > 0 && len(x.holds.now) > 0 && !x.heldHere() { // who has it elsewhere is not in the way
+		x.say(Finding{Kind: FindAdvice, Why: AdviceWait, Until: x.q.Now.Add(x.waiting[0].Expires)})
+		return
+	}
 	for _, h := range x.holds.now {
 		if h.live {
 			if f := x.stop(h.who(), h.latest()); f.Command != "" {

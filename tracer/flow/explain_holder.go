@@ -31,8 +31,11 @@ func (x *explainer) role() {
 			}
 		}
 	}
-	if len(x.out.Findings) == said {
-		x.remains()
+	if clients == 0 && !x.heldHere() {
+		x.closedConnection()
+	}
+	if clients == 0 && len(x.holds.now) == 0 {
+		x.orphan()
 	}
 	if len(x.out.Findings) == said {
 		x.nobody()
@@ -70,14 +73,23 @@ func recordOf(d *talk, ok func(*Record) bool) *Record {
 	return d.records[0]
 }
 
-// remains: nobody listens, but something of a server is left that keeps others out.
-func (x *explainer) remains() {
+// heldHere says whether a socket of the namespace of who asks has the port: one of another keeps nobody out here.
+func (x *explainer) heldHere() bool {
+	return slices.ContainsFunc(x.holds.now, func(h *hold) bool { return h.netns == x.q.Host.Netns || x.q.Host.Netns == 0 })
+}
+
+// closedConnection: nobody listens here, but a TIME_WAIT keeps others out.
+func (x *explainer) closedConnection() {
 	for _, w := range x.waiting[:min(len(x.waiting), 1)] {
 		x.say(Finding{
 			Kind: FindTimeWait, Process: w.Process, Target: Target{w.Address, w.Port}, From: w.Since,
 			Until: x.q.Now.Add(w.Expires), Count: uint64(len(x.waiting)),
 		})
 	}
+}
+
+// orphan: nobody listens, but a connection is left that does.
+func (x *explainer) orphan() {
 	for _, d := range x.talks.now {
 		client, server := d.ends()
 		x.say(Finding{

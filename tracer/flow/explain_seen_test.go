@@ -3,6 +3,7 @@
 package flow
 
 import (
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -54,5 +55,31 @@ func TestExplainSeen(t *testing.T) {
 				t.Errorf("%q, want %q", got, tc.want)
 			}
 		})
+	}
+}
+
+// TestExplainHere: who has the port in another network namespace keeps nobody out of this one; a closed connection does,
+// and the store knows whose it was.
+func TestExplainHere(t *testing.T) {
+	var s tale
+	s.talk(990, 1, person(20, "client"), 50000, person(10, "server"), "127.0.0.1:8080")
+	past := s.records
+	s = tale{}
+	s.sock("listen", 1000, 7, person(30, "elsewhere"), "127.0.0.1:8080").Preexisting = true
+	s.records[0].Netns = home + 1
+	q := inquiry("127.0.0.1:8080")
+	q.Past, q.Live, q.Looked = past, s.records, true
+	q.Waiting = []Holder{{
+		Kind: HolderTimeWait, Address: netip.MustParseAddr("127.0.0.1"), Port: 8080, Peer: netip.MustParseAddrPort("127.0.0.1:50000"), Expires: time.Minute,
+	}}
+	found := Explain(q).Findings
+	i := slices.IndexFunc(found, func(f Finding) bool { return f.Kind == FindTimeWait && f.Why == "" })
+	if i < 0 || !found[i].Process.Known() || found[i].Process.P.PID != 10 {
+		t.Errorf("no TIME_WAIT of process 10: %v", kinds(Explain(q)))
+	}
+	for _, f := range found {
+		if f.Kind == FindAdvice && f.Why != AdviceWait {
+			t.Errorf("advice %s: %s", f.Why, f.Command)
+		}
 	}
 }
