@@ -157,7 +157,7 @@ STORE ?= $(BUILD)/history-bench/history.db
 .PHONY: bench-history
 bench-history: build ## how long explain takes over a store of 10 million records (STORE=PATH, ROWS=N)
 	$(GO) test -c -o $(BUILD)/history.test ./output/history
-	$(BUILD)/history.test -test.run '^TestBusyHost$$' -test.timeout 1h -rows $(or $(ROWS),10000000) -store $(STORE) -looptrace $(BINARY)
+	$(SUDO) $(BUILD)/history.test -test.run '^TestBusyHost$$' -test.timeout 1h -rows $(or $(ROWS),10000000) -store $(STORE) -looptrace $(BINARY)
 
 .PHONY: test-flood
 test-flood: build ## what looptrace record keeps of a flood, held against what happened (FLOOD="-ports N -seconds N")

@@ -108,7 +108,7 @@ func foundAll(t *testing.T, path string, wrote map[uint16]int) {
 // timeExplain prints how long answers take, the start of the process included: those of a member of the group, who has
 // the store alone, and root's, with the look at the live state.
 func timeExplain(t *testing.T, path string) {
-	const rounds, unknown, nobody = 15, 7, 65534
+	const rounds, unknown, picked, nobody = 15, 7, 49342, 65534 // a small store may not have the picked port
 	at := time.Now().Add(-5*24*time.Hour - 30*time.Minute).UTC().Format(time.RFC3339)
 	fmt.Println("| port | now: median | slowest | CPU | `--at` five days ago: median | slowest | CPU | now, as root: median | slowest | CPU |")
 	fmt.Println("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
@@ -119,7 +119,7 @@ func timeExplain(t *testing.T, path string) {
 		{"the busiest service", busyPort},
 		{"a quiet service", busyPort + 7*(hostServices-1)},
 		{"refused, never there", deadPort},
-		{"clients' and tests'", 49342},
+		{"clients' and tests'", picked},
 		{"unknown", unknown},
 	} {
 		fmt.Printf("| %s |", kind.name)
@@ -135,7 +135,7 @@ func timeExplain(t *testing.T, path string) {
 				out, err := cmd.Output()
 				took = append(took, time.Since(began))
 				const nothingKnown = 4
-				if err != nil && (kind.port != unknown || cmd.ProcessState.ExitCode() != nothingKnown) {
+				if err != nil && (kind.port != unknown && kind.port != picked || cmd.ProcessState.ExitCode() != nothingKnown) {
 					t.Fatalf("explain %d: %v, %s", kind.port, err, out)
 				}
 				cpu = append(cpu, cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime())
