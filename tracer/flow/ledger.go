@@ -228,6 +228,9 @@ func (t *Table) released(ev *SockEvent) {
 	if ev.Reason == ReasonExit {
 		s.Exit = exitOf(ev.ExitCode)
 	}
+	if k != nil && s.Process.P != nil && !k.mayHold(s.Process.P) {
+		s.Process, s.Reason, s.Exit = Actor{}, "", Exit{}
+	}
 	if !r.HasPort && k != nil && k.key.port == 0 {
 		t.forget(k)
 		return // bound, and never given a port
@@ -253,6 +256,23 @@ func (t *Table) released(ev *SockEvent) {
 	if !k.untold {
 		t.emit(r)
 	}
+}
+
+// mayHold says whether a process can have held the socket: it did as of the last look, it is of the family
+// of one that did, or it has got descriptors from others. Whoever walks the table of open files (iter/task_file:
+// bpftool, another looptrace) has each socket for a moment; if it is closed meanwhile the last to let go of
+// it is the walker, and who closed it is not known.
+func (k *sock) mayHold(p *Process) bool {
+	if p == k.proc.P || p == k.caller.P || p.received > 0 {
+		return true
+	}
+	return slices.ContainsFunc(k.holders, func(h Actor) bool {
+		return h.P == p || p.descends(h.P) || h.P.descends(p)
+	})
+}
+
+func (p *Process) descends(from *Process) bool {
+	return slices.ContainsFunc(p.Ancestors, func(a Ancestor) bool { return a.PID == from.PID })
 }
 
 // forget takes a socket out of the ledger.

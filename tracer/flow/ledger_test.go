@@ -139,12 +139,26 @@ func TestRelease(t *testing.T) {
 		{
 			name:  "closed by another process than bound it",
 			look:  isSock,
-			steps: []step{bind(100, 1, srv, "127.0.0.1:80"), release(110, 1, oth, "127.0.0.1:80"), afterwards, heldPorts},
+			steps: []step{
+				bind(100, 1, srv, "127.0.0.1:80"), observeTask(task(KindReceived, 105, nobody, oth)), release(110, 1, oth, "127.0.0.1:80"), afterwards, heldPorts,
+			},
 			want: []string{
 				"100ms #1 bind srv/10 127.0.0.1:80",
 				"110ms #1 release oth/30 127.0.0.1:80 held=10ms reason=close",
 				nothing, "0 sockets on ports, 0 listening",
 			},
+		},
+		{
+			name:  "a process that never held it only walked by: who closed it is not known",
+			look:  isSock,
+			steps: []step{bind(100, 1, srv, "127.0.0.1:80"), release(110, 1, oth, "127.0.0.1:80")},
+			want:  []string{"100ms #1 bind srv/10 127.0.0.1:80", "110ms #1 release - 127.0.0.1:80 held=10ms"},
+		},
+		{
+			name:  "a child of one that held it may have been the last",
+			look:  isSock,
+			steps: []step{bind(100, 1, srv, "127.0.0.1:80"), fork(srv, prog{11, 105, 1000, "kid"}), release(110, 1, prog{11, 105, 1000, "kid"}, "127.0.0.1:80")},
+			want:  []string{"100ms #1 bind srv/10 127.0.0.1:80", "110ms #1 release kid/11 127.0.0.1:80 held=10ms reason=close"},
 		},
 		{
 			name:  "nobody knows who closed it, or why",

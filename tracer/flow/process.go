@@ -170,7 +170,7 @@ func (ps *processes) fork(ev *TaskEvent) {
 		child.ProcessID = ev.Task
 		child.Exit, child.Exited = Exit{}, time.Time{}
 		child.Ancestors = ps.ancestors(parent)
-		child.forked, parent.forked = 0, ev.Time
+		child.forked, child.received, parent.forked = 0, 0, ev.Time
 	}
 	child.ParentPID = ev.ParentPID
 	child.Comm = cString(ev.Comm[:])

@@ -145,6 +145,7 @@ type Process struct {
 
 	tree     bool   // belongs to the tree of `run`
 	forked   uint64 // when it had a child last
+	received uint64 // when it got a descriptor of a socket that holds a port from another
 	execComm string // as exec set it; a script's is the script
 }
 

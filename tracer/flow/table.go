@@ -225,6 +225,9 @@ func (t *Table) ObserveTask(ev *TaskEvent) {
 	case KindRename:
 		t.procs.rename(ev)
 	case KindReceived:
+		if p := t.procs.find(ev.Task); p != nil {
+			p.received = ev.Time
+		}
 		t.lookSoon(ev.Time)
 	}
 }
