@@ -137,8 +137,8 @@ var heldPorts = note(func(t *Table) string {
 func TestRelease(t *testing.T) {
 	play(t, []scenario{
 		{
-			name:  "closed by another process than bound it",
-			look:  isSock,
+			name: "closed by another process than bound it",
+			look: isSock,
 			steps: []step{
 				bind(100, 1, srv, "127.0.0.1:80"), observeTask(task(KindReceived, 105, nobody, oth)), release(110, 1, oth, "127.0.0.1:80"), afterwards, heldPorts,
 			},
