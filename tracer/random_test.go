@@ -152,6 +152,9 @@ func (w *world) check(all []record, lost uint64) {
 				if strings.HasPrefix(problem, "holder is ") {
 					known.holders++
 					w.s.t.Logf("%s, operation %d: %s\nin: %v", s.key, s.rows[i].op, problem, records[i].at("message"))
+				} else if problem != "" && s.rows[i].event == "close" && delayed(problem) {
+					known.delayed++
+					w.s.t.Logf("%s, operation %d: %s\nin: %v", s.key, s.rows[i].op, problem, records[i].at("message"))
 				} else if problem != "" {
 					complain("%s, operation %d: %s\nin: %v %v", s.key, s.rows[i].op, problem, records[i].at("event"), records[i].at("message"))
 				}
@@ -164,11 +167,11 @@ func (w *world) check(all []record, lost uint64) {
 		}
 	}
 	w.s.t.Logf("%d events lost, %d records differ; %d of %d holders were left out", lost, len(wrong), w.unheld, w.refused)
-	w.s.t.Logf("known defects: %d closes missing of %d stories, %d holders wrong of %d", known.closes, len(w.stories), known.holders, w.refused)
+	w.s.t.Logf("known defects: %d closes missing of %d stories, %d holders wrong of %d, %d closes delayed", known.closes, len(w.stories), known.holders, w.refused, known.delayed)
 	if w.unheld > 5+w.refused/20 {
 		complain("%d of %d holders were left out", w.unheld, w.refused)
 	}
-	if known.closes > 0 && !hidesProcesses() || known.closes*200 > len(w.stories) || known.holders > known.closes {
+	if known.closes > 0 && !hidesProcesses() || known.closes*200 > len(w.stories) || known.holders > known.closes+1 || known.delayed > 1+len(all)/walked {
 		complain("more than the known defects: %+v", known)
 	}
 	if len(wrong) <= spoiltBy*int(lost) {
@@ -185,7 +188,18 @@ func (w *world) check(all []record, lost uint64) {
 // knownDefects are what is wrong where the kernel runs no BPF program in the context of some process (see
 // hidesProcesses): softirqs that interrupt it are not seen either, 1 in 2,000 of all closes under this load.
 // Who asks for a port of such a connection may be told that it holds it, while it is over. Elsewhere: none.
-type knownDefects struct{ closes, holders int }
+//
+// A walk of the table of open files (iter/task_file) holds each socket for a moment. One that is closed meanwhile
+// leaves its connection only when the walk lets go of it: its close comes later than whoever closed it did, which may
+// be after the other end's, and its port is held until then. One record in so many, and one holder.
+type knownDefects struct{ closes, holders, delayed int }
+
+const walked = 10_000
+
+// delayed says whether a close record differs as by a close that came later.
+func delayed(problem string) bool {
+	return slices.ContainsFunc([]string{"at ", "closed_by is ", "reset is "}, func(p string) bool { return strings.HasPrefix(problem, p) })
+}
 
 // hidesProcesses says whether this kernel keeps a process from root: one sandbox's does so with its
 // agent, and skips every BPF program, uncounted, on a CPU that the agent runs on.
