@@ -31,7 +31,7 @@ enum event_flag {
 	FLAG_KEPT = 1 << 4, /* release by shutdown(): the socket keeps its port */
 	FLAG_SELF = 1 << 5, /* TCP self-connect */
 	FLAG_RESET = 1 << 6,
-	FLAG_ACCEPTED = 1 << 7,
+	FLAG_ACCEPTED = 1 << 7, /* received: a connection's, which has no records as a socket */
 	FLAG_PREEXISTING = 1 << 8, /* found by the snapshot, not seen to begin */
 	FLAG_LIVE = 1 << 9, /* snapshot row: a hook saw it first, its events are in the ring */
 	FLAG_SERVER = 1 << 10, /* snapshot row: the server's end of the connection */
@@ -40,8 +40,7 @@ enum event_flag {
 	FLAG_REUSEPORT = 1 << 13,
 	FLAG_QUEUE = 1 << 14, /* connect: queue_length and queue_limit are known */
 	FLAG_ENDING = 1 << 15, /* snapshot row: the other end has sent its FIN */
-	FLAG_ORPHAN =
-		1 << 15, /* held_row, which has no FLAG_ENDING: no process has the socket open */
+	FLAG_ORPHAN = 1 << 15, /* held_row, in place of FLAG_ENDING: no file is open */
 };
 
 enum closer { CLOSER_UNKNOWN = 0, CLOSER_CLIENT = 1, CLOSER_SERVER = 2 };

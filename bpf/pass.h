@@ -43,6 +43,16 @@ struct {
 	__type(value, u64);
 } receiving_by_thread SEC(".maps");
 
+static __always_inline bool is_connection(struct sock *sk)
+{
+	struct ends e;
+
+	if (inet_proto(sk) != IPPROTO_TCP)
+		return false;
+	ends_probed((struct inet_sock *)sk, &e);
+	return e.rport && addressed(&e);
+}
+
 /* The current process got a descriptor of a socket. */
 static __always_inline void socket_received(struct sock *held)
 {
@@ -54,11 +64,13 @@ static __always_inline void socket_received(struct sock *held)
 	if (!sk)
 		return;
 	b = bpf_map_lookup_elem(&bound_by_sock, &key);
-	if (!b || (!b->port && !b->listening))
+	if ((!b || (!b->port && !b->listening)) && !is_connection(sk))
 		return; /* who holds it is nobody's question */
 	t = reserve(sizeof(*t), KIND_RECEIVED, bpf_ktime_get_boot_ns());
 	if (!t)
 		return;
+	if (!b)
+		t->h.flags |= FLAG_ACCEPTED;
 	fill_task(t, (void *)bpf_get_current_task());
 	submit(t);
 }

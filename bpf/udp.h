@@ -77,8 +77,9 @@ static __always_inline void datagram(struct sock *sk, const struct request *req)
 	peer_key.netns = e.netns;
 	peer_key.port = e.rport;
 	peer = bpf_map_lookup_elem(&owner_by_port, &peer_key);
-	if (peer)
-		peer_id = peer->sock;
+	if (peer && peer->sockets == 1)
+		peer_id =
+			peer->sock; /* of several, user space finds the one that fits, if one does */
 	tuple_of(&e, IPPROTO_UDP, &t);
 	known = bpf_map_lookup_elem(&flow_by_tuple, &t);
 	if (known) {
@@ -89,6 +90,10 @@ static __always_inline void datagram(struct sock *sk, const struct request *req)
 			return;
 		if (known->server_sock == id && (any_peer || known->client_sock == peer_id))
 			return;
+		if (!known->server_sock && (any_peer || known->client_sock == peer_id)) {
+			known->server_sock = id; /* which of them it met: this one answers */
+			return;
+		}
 	}
 	u64 now = bpf_ktime_get_boot_ns();
 

@@ -44,7 +44,7 @@ type Config struct {
 	Args     func(argv []string) []string // rewrites command lines (redaction); nil leaves them
 	Own      netip.AddrPort               // where this process listens: connections to it are not recorded
 
-	MaxDoubt time.Duration // how long a failure waits for the kernel's tables to explain it; 0: 80 ms
+	MaxDoubt time.Duration // how long a failure waits for the kernel's tables to explain it; 0: 140 ms
 }
 
 // Sink takes finished records. The record is valid during the call only. Flush is called after

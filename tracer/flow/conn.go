@@ -43,7 +43,8 @@ type conn struct {
 	serverLink   link
 	clientSocket *sock // UDP, and TCP where it was bound first
 	serverSocket *sock
-	clientGone   bool // its socket, which was bound first, is closed
+	met          *sock // the only one that fits best
+	clientGone   bool  // its socket, which was bound first, is closed
 }
 
 func (t *Table) connected(ev *ConnEvent) {
@@ -205,6 +206,7 @@ func (t *Table) emitConnect(c *conn) {
 		if !c.accepted {
 			t.nameServer(c, c.dialledAt())
 		}
+		t.meet(c)
 	}
 	r, rc := t.beginConn("connect", c, c.ev.Time)
 	if c.ev.Started != 0 && c.ev.Proto == TCP {
@@ -226,6 +228,16 @@ func (t *Table) emitConnect(c *conn) {
 	if c.errno != 0 || t.endless && c.ev.Proto == TCP {
 		t.drop(c)
 	}
+}
+
+// meet makes the socket that fits a flow best its server's, where the kernel side could not say which of
+// several on the port it was.
+func (t *Table) meet(c *conn) {
+	if c.ev.Proto != UDP || c.errno != 0 || c.serverSocket != nil || c.met == nil || t.socks[c.met.id] != c.met {
+		return
+	}
+	c.serverSocket = c.met
+	c.met.flows = append(c.met.flows, c)
 }
 
 // settleNow lets a waiting connect out before a later record of the same connection.

@@ -601,6 +601,28 @@ func TestUDP(t *testing.T) {
 			want: []string{connected, "140ms #7 close cli/20~ 127.0.0.1:40000 > srv/10~ 127.0.0.1:53 took=30ms by=server udp"},
 		},
 		{
+			name: "of two sockets on the port the one of that address is met, and ends the flow",
+			look: isConn,
+			steps: []step{
+				sockets[0], bind(101, 3, oth, "0.0.0.0:53", udp), sockets[1],
+				datagrams(7, cli, 2, "127.0.0.1:40000", 0, "127.0.0.1:53").connect(110), tick(130), release(135, 3, oth, "0.0.0.0:53", udp),
+				release(140, 1, srv, "127.0.0.1:53", udp), release(150, 2, cli, "0.0.0.0:40000", udp),
+			},
+			want: []string{connected, "140ms #7 close cli/20~ 127.0.0.1:40000 > srv/10~ 127.0.0.1:53 took=30ms by=server udp"},
+		},
+		{
+			name: "of two that share it nobody can say which",
+			look: isConn,
+			steps: []step{
+				sockets[0], bind(101, 3, oth, "127.0.0.1:53", udp, flags(FlagReusePort)), sockets[1],
+				datagrams(7, cli, 2, "127.0.0.1:40000", 0, "127.0.0.1:53").connect(110), tick(130), release(150, 2, cli, "0.0.0.0:40000", udp),
+			},
+			want: []string{
+				"110ms #7 connect cli/20 127.0.0.1:40000 > - 127.0.0.1:53 holders=srv/10,oth/30 took=0s udp",
+				"150ms #7 close cli/20~ 127.0.0.1:40000 > - 127.0.0.1:53 took=40ms by=client udp",
+			},
+		},
+		{
 			name:  "a process of a thread sent the first datagram",
 			look:  isConn,
 			steps: append(sockets[:2:2], flow.connect(110, onThread("dns")), tick(130), release(140, 2, cli, "0.0.0.0:40000", udp)),

@@ -92,8 +92,8 @@ func (t *Table) connectedSince(way *HeldRow) (uint64, bool) {
 	return way.began()
 }
 
-// named gives the process that the calls name as a connection's, if it lived when the port was asked for
-// and had no child in between that would have the socket too.
+// named gives the process that the calls name as a connection's, if it lived when the port was asked for,
+// had no child in between that would have the socket too, and nobody was given any.
 func (t *Table) named(way *HeldRow, at uint64) Actor {
 	known := t.process(way.Known, [16]byte{})
 	if l := t.endOf(way); l != nil {
@@ -111,7 +111,7 @@ func (t *Table) named(way *HeldRow, at uint64) Actor {
 		return Actor{}
 	}
 	since, ok := t.connectedSince(way)
-	if !ok || known.P.forked >= since || !known.P.Exited.IsZero() && !known.P.Exited.After(t.wall(at)) {
+	if !ok || known.P.forked >= since || t.passedAt >= since || !known.P.Exited.IsZero() && !known.P.Exited.After(t.wall(at)) {
 		return Actor{}
 	}
 	return known

@@ -95,7 +95,7 @@ func TestInTheWay(t *testing.T) {
 			name: "one to another host, without an answer: whose it is nobody knows",
 			cfg:  asks, look: failures,
 			steps: []step{
-				inUse(120, 20, oth, "0.0.0.0:80", held(7, nobody, established, "10.0.0.1:80", "192.0.2.1:443", ownPort)), tick(200),
+				inUse(120, 20, oth, "0.0.0.0:80", held(7, nobody, established, "10.0.0.1:80", "192.0.2.1:443", ownPort)), tick(260),
 			},
 			want: []string{"120ms #20 bind oth/30 0.0.0.0:80 holder={connection - 10.0.0.1:80 peer=192.0.2.1:443 ESTABLISHED} errno=98"},
 		},

@@ -67,7 +67,9 @@ func (t *Table) nameServer(c *conn, at uint64) {
 	}
 	c.fit, c.candidates = how, len(group)
 	c.sure = how == fitExact && group[0].flags&FlagReusePort == 0
+	c.met = nil
 	if len(group) == 1 {
+		c.met = group[0]
 		t.nameHolder(c, group[0])
 	} else {
 		t.nameGroup(c, group)

@@ -19,7 +19,7 @@ type Config struct {
 	Args     func([]string) []string   // rewrites a command line before it is kept
 	Summary  bool                      // connections are counted, Summarize writes what came of it
 	Asks     bool                      // somebody answers WantsAnswer
-	MaxDoubt time.Duration             // how long a failure waits for that; 0: 80 ms
+	MaxDoubt time.Duration             // how long a failure waits for that; 0: 140 ms
 	BootTime time.Time                 // wall time of CLOCK_BOOTTIME 0
 }
 
@@ -60,6 +60,7 @@ type Table struct {
 	answers   map[uint32]*Answer
 	askedAt   uint64
 	jiffy     time.Duration // 0: not known
+	passedAt  uint64        // when a process got a descriptor from another last
 	sees      bool          // every connection is told of: the kernel side drops none
 	endless   bool          // the end of no TCP connection is told of: none is kept
 	lost      map[string]uint64
@@ -228,7 +229,9 @@ func (t *Table) ObserveTask(ev *TaskEvent) {
 		if p := t.procs.find(ev.Task); p != nil {
 			p.received = ev.Time
 		}
-		t.lookSoon(ev.Time)
+		if t.passedAt = ev.Time; ev.Flags&FlagAccepted == 0 {
+			t.lookSoon(ev.Time)
+		}
 	}
 }
 

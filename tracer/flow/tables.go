@@ -15,7 +15,7 @@ import (
 const (
 	askEvery  = uint64(100 * time.Millisecond) // the tables are long, and failures come in storms
 	answerAge = uint64(50 * time.Millisecond)  // how old an answer may be when a call fails
-	maxDoubt  = 80 * time.Millisecond          // after that a record goes out without
+	maxDoubt  = 140 * time.Millisecond         // after that a record goes out without
 	maxDoubts = 4096                           // more than these go out without at once
 )
 

@@ -178,7 +178,7 @@ func TestHolderFromTables(t *testing.T) {
 			name:  "an answer that does not come",
 			cfg:   asks,
 			look:  failures,
-			steps: []step{taken, tick(199), mark("before"), tick(200)},
+			steps: []step{taken, tick(259), mark("before"), tick(260)},
 			want:  []string{"before", "120ms #20 bind oth/30 127.0.0.1:80 errno=98"},
 		},
 		{
