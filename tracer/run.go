@@ -217,7 +217,7 @@ func (t *Tracer) finish() error {
 	}
 	t.reportLost()
 	t.table.Housekeep(&flow.Record{Event: "stop", Time: time.Now(), Stop: &flow.StopRecord{
-		Counts: t.table.Counts(), Lost: t.Lost(), Duration: time.Duration(boottime() - t.began),
+		Lost: t.Lost(), Duration: time.Duration(boottime() - t.began),
 	}})
 	t.flush()
 	if t.sinkErr != nil {

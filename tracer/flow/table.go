@@ -155,7 +155,7 @@ func (t *Table) Waiting() bool { return len(t.pending)+len(t.doubts) > 0 || t.lo
 // Drain lets out every record that waits, as tracing ends.
 func (t *Table) Drain() { t.Tick(^uint64(0)) }
 
-// Counts gives how many records were let out, by event.
+// Counts gives how many records were let out, by event. A stop record has them, itself among them.
 func (t *Table) Counts() map[string]uint64 {
 	counts := make(map[string]uint64, len(t.counts))
 	for _, c := range t.counts {
@@ -183,6 +183,9 @@ func (t *Table) TakeLost() map[string]uint64 {
 // Housekeep writes a start, lost or stop record.
 func (t *Table) Housekeep(r *Record) {
 	t.counts.add(r.Event)
+	if r.Stop != nil {
+		r.Stop.Counts = t.Counts()
+	}
 	t.cfg.Emit(r)
 }
 
