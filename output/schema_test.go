@@ -239,6 +239,8 @@ var goodRecords = map[string]string{
 	"bind held by time_wait": inUse + `{"kind":"time_wait","address":"127.0.0.1","port":49342,"process":` + curl + `,"expires_in_ns":59000000000}}`,
 	"bind of a full range": `{"event":"bind",` + warned + `,"id":"s9","outcome":"failure","error":{"type":"EADDRINUSE"},` + tcp6 +
 		`,"address":"::1","process":` + curl + `,"requested":{"address":"::1","port":0},"v6only":true,"ephemeral_ports":` + pool + `}`,
+	"listen without a free port": `{"event":"listen",` + warned + `,"id":"s9","outcome":"failure","error":{"type":"EADDRINUSE"},` + tcp4 +
+		`,"address":"0.0.0.0","process":` + curl + `,"backlog":16,"ephemeral_ports":` + pool + `}`,
 	"bind refused": `{"event":"bind",` + warned + `,"id":"s10","outcome":"failure","error":{"type":"EACCES"},` + tcp4 +
 		`,"address":"0.0.0.0","port":80,"process":` + curl + `,"requested":{"address":"0.0.0.0","port":80}}`,
 
@@ -548,6 +550,7 @@ var spoiledRecords = []struct {
 	{"holder where the error is another", "bind held by a listener", "error.type", "EACCES"},
 	{"holder of port 0", "bind held by a listener", "requested.port", json.Number("0")},
 	{"ephemeral_ports of a port asked for", "bind of a full range", "requested.port", json.Number("80")},
+	{"ephemeral_ports of a port that it had", "listen without a free port", "port", json.Number("80")},
 	{"ephemeral_ports of a refusal", "connect without a free port", "error.type", "EACCES"},
 	{"range of three", "bind of a full range", "ephemeral_ports.range", []any{json.Number("1"), json.Number("2"), json.Number("3")}},
 	{"whether in a range that is not told", "bind", "in_ephemeral_range", true},
