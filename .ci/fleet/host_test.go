@@ -37,7 +37,7 @@ type host struct {
 func startHost(t *testing.T, name string, number int, environ ...string) *host {
 	t.Helper()
 	h := &host{t: t, name: name, dir: t.TempDir(), records: &counter{}}
-	spaces := exec.Command("unshare", "--net", "--uts", "sh", "-c", "hostname "+name+" && ip link set lo up && echo ready && exec sleep infinity")
+	spaces := exec.Command("unshare", "--net", "--uts", "sh", "-c", "hostname "+name+" && ip link set lo up && echo 49342 >/proc/sys/net/ipv4/ip_local_reserved_ports && echo ready && exec sleep infinity")
 	keep(t, spaces, true)
 	h.pid = spaces.Process.Pid
 	run(t, "ip", "link", "add", "to-"+name, "master", "fleet", "up", "type", "veth", "peer", "name", "eth0", "netns", strconv.Itoa(h.pid))
@@ -72,6 +72,9 @@ func keep(t *testing.T, cmd *exec.Cmd, wait bool) {
 	t.Helper()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	t.Cleanup(func() { kill(cmd) })
+	if cmd.Stderr == nil {
+		cmd.Stderr = os.Stderr
+	}
 	if !wait {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)

@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 	}
 	flag.Parse()
 	if os.Getenv(insideEnv) != "" {
-		if err := loopbackUp(); err != nil {
+		if err := errors.Join(loopbackUp(), reservePorts()); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -76,6 +76,12 @@ func loopbackUp() error {
 	}
 	ifr.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr)
+}
+
+// reservePorts keeps the kernel from giving the ports of the tests' servers to a client: the engines' own connections live as
+// long as the engines, and one of them is on 49342 sooner or later.
+func reservePorts() error {
+	return os.WriteFile("/proc/sys/net/ipv4/ip_local_reserved_ports", []byte("49342-49349"), 0)
 }
 
 // patience bounds each wait: an engine may take a quarter of a minute to be ready on a busy machine.
