@@ -259,6 +259,20 @@ int BPF_PROG(fe_udp6_sendmsg, struct sock *sk, struct msghdr *msg)
 	return 0;
 }
 
+SEC("fexit/udp_sendmsg")
+int BPF_PROG(fe_udp_sent, struct sock *sk, struct msghdr *msg, u64 len, int ret)
+{
+	STEADY(datagram_ends(ret));
+	return 0;
+}
+
+SEC("fexit/udpv6_sendmsg")
+int BPF_PROG(fe_udp6_sent, struct sock *sk, struct msghdr *msg, u64 len, int ret)
+{
+	STEADY(datagram_ends(ret));
+	return 0;
+}
+
 /* ---- kprobe and kretprobe ---- */
 
 SEC("kprobe/__inet_bind")
@@ -395,6 +409,20 @@ int BPF_KPROBE(kp_udp6_sendmsg, struct sock *sk, struct msghdr *msg)
 	return 0;
 }
 
+SEC("kretprobe/udp_sendmsg")
+int BPF_KRETPROBE(kr_udp_sent, int ret)
+{
+	datagram_ends(ret);
+	return 0;
+}
+
+SEC("kretprobe/udpv6_sendmsg")
+int BPF_KRETPROBE(kr_udp6_sent, int ret)
+{
+	datagram_ends(ret);
+	return 0;
+}
+
 /* ---- tracepoints and cgroup programs: where kernel functions cannot be hooked ---- */
 
 SEC("tracepoint/syscalls/sys_enter_bind")
@@ -490,11 +518,11 @@ int BPF_PROG(tp_uring_res, void *ring, struct io_kiocb *req, u64 user_data, int 
 	return 0;
 }
 
-/* since 6.3; the datagrams of connected sockets, after they were sent */
+/* since 6.3; after it was sent, or was not */
 SEC("tp_btf/sock_send_length")
 int BPF_PROG(tp_send, struct sock *sk, int ret, int flags)
 {
-	STEADY(sent_connected(sk, ret));
+	STEADY(send_returned(sk, ret));
 	return 0;
 }
 
@@ -523,7 +551,7 @@ int cg_sendmsg4(struct bpf_sock_addr *ctx)
 	struct request req = { .known = true, .port = bpf_ntohs(ctx->user_port) };
 
 	set_v4(&req.addr, ctx->user_ip4);
-	datagram(plain(ctx->sk), &req);
+	datagram(plain(ctx->sk), &req, !sends_end);
 	return 1;
 }
 
@@ -536,6 +564,6 @@ int cg_sendmsg6(struct bpf_sock_addr *ctx)
 	req.addr.w[1] = ctx->user_ip6[1];
 	req.addr.w[2] = ctx->user_ip6[2];
 	req.addr.w[3] = ctx->user_ip6[3];
-	datagram(plain(ctx->sk), &req);
+	datagram(plain(ctx->sk), &req, !sends_end);
 	return 1;
 }

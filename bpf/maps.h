@@ -111,7 +111,15 @@ struct flow {
 	u16 server_port;
 	struct verdict verdict;
 	u8 refused;
-	u8 pad;
+	u8 pending; /* its first datagram is being sent */
+};
+
+/* The first datagram of a flow, on its way through sendmsg(). */
+struct sending {
+	struct tuple tuple;
+	u64 began;
+	u16 family;
+	u16 pad[3];
 };
 
 struct port_key {
@@ -230,6 +238,17 @@ struct {
 	__type(key, struct tuple);
 	__type(value, struct flow);
 } flow_by_tuple SEC(".maps");
+
+/*
+ * pid_tgid -> flow whose first datagram that thread sends. Deleted when it is sent, or is not; an end
+ * that is missed is made good by the next datagram of the flow. Full: LOST_CALLS.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__type(key, u64);
+	__type(value, struct sending);
+} sending_by_thread SEC(".maps");
 
 /* tgid -> 1 for the processes of `run`'s tree. User space adds the root, fork the rest. */
 struct {

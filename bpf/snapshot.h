@@ -103,7 +103,9 @@ static __always_inline void row_of_conn(struct seq_file *seq, struct sock *sk, c
 					u32 state, const struct owner *o)
 {
 	u64 now = bpf_ktime_get_boot_ns();
-	bool server = was_accepted(sk, e);
+	bool self = e->lport == e->rport && e->local.d[0] == e->remote.d[0] &&
+		    e->local.d[1] == e->remote.d[1];
+	bool server = !self && was_accepted(sk, e);
 	struct scratch *s = take_scratch();
 	struct conn_event *ev;
 	struct conn *known, *c;
@@ -134,12 +136,19 @@ static __always_inline void row_of_conn(struct seq_file *seq, struct sock *sk, c
 		known->client_sk = (u64)sk;
 		known->ipv6 = e->family == AF_INET6;
 		id_of(&known->client, o);
+		if (self) {
+			known->self = 1;
+			known->server_sk = (u64)sk;
+			known->server = known->client;
+			known->accepted = 1;
+		}
 	}
 	ev->h.time = now;
 	ev->h.kind = KIND_CONNECT;
 	ev->h.netns = e->netns;
 	ev->h.flags = (known->preexisting ? FLAG_PREEXISTING : FLAG_LIVE) |
-		      (server ? FLAG_SERVER : 0) | (is_ending(state) ? FLAG_ENDING : 0) |
+		      (server ? FLAG_SERVER : 0) | (self ? FLAG_SELF : 0) |
+		      (is_ending(state) ? FLAG_ENDING : 0) |
 		      (!server && !port_fixed(sk) ? FLAG_EPHEMERAL : 0) |
 		      (e->family == AF_INET6 ? FLAG_IPV6 : 0);
 	ev->id = known->id;

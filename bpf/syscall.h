@@ -69,7 +69,7 @@ static __always_inline void kernel_datagram(struct sock *sk, struct msghdr *msg)
 
 	if (name)
 		req.known = read_sockaddr((u64)name, false, &req.addr, &req.port);
-	datagram(sk, &req);
+	datagram(sk, &req, false);
 }
 
 /* ---- calls seen at entry and at return ---- */
@@ -258,14 +258,16 @@ static __always_inline void uring_complete(struct io_kiocb *req, int res)
 		listen_returned(inner_sock(sk), res);
 }
 
-static __always_inline void sent_connected(struct sock *sk, int ret)
+static __always_inline void send_returned(struct sock *sk, int ret)
 {
 	struct request none = {};
 
-	if (BPF_CORE_READ(sk, sk_protocol) != IPPROTO_UDP || ret < 0 || !inet_proto(sk))
+	if (BPF_CORE_READ(sk, sk_protocol) != IPPROTO_UDP || !inet_proto(sk))
+		return;
+	if (datagram_ends(ret) || ret < 0)
 		return;
 	/* Unconnected sockets have no peer, and cgroup/sendmsg has seen where this went. */
-	datagram(sk, &none);
+	datagram(sk, &none, true);
 	/* The refusal came back while it was sent, when there was no flow yet to refuse. */
 	flow_refused(sk);
 }

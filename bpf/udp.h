@@ -11,6 +11,9 @@
 
 #define ECONNREFUSED 111
 
+/* Whether this form sees that a datagram with an address was sent, or only that it is about to be. */
+const volatile bool sends_end;
+
 /* Sockets that are bound to a wildcard send to loopback from its first address. */
 static __always_inline void default_source(struct ends *e)
 {
@@ -38,25 +41,75 @@ static __always_inline void fill_flow(struct conn_event *ev, const struct flow *
 }
 
 /*
- * A process sends a datagram on `sk`, to req->addr where it named one, else to the socket's peer.
- * The kernel has already picked a port for a socket that had none (inet_send_prepare).
+ * A flow has begun. User space makes three records of this event: the connect, its refusal (so it passes
+ * for a failure), and the close.
  */
-static __always_inline void datagram(struct sock *sk, const struct request *req)
+static __always_inline void tell_flow(const struct flow *f, const struct tuple *t, u16 family,
+				      u64 began, const struct owner *o)
+{
+	struct verdict server = judge_port(t->netns, f->server_port, IPPROTO_UDP);
+	struct conn_event *ev;
+
+	if (!wanted(KIND_CONNECT, t, true, f->verdict, server) &&
+	    !wanted(KIND_CLOSE, t, true, f->verdict, server))
+		return;
+	ev = reserve(sizeof(*ev), KIND_CONNECT, began);
+	if (!ev)
+		return;
+	fill_flow(ev, f, t->netns, family);
+	ev->started = began;
+	put_thread(ev->thread, o);
+	submit(ev);
+}
+
+/* As for its first datagram: a flow that was refused has no close record either. */
+static __always_inline void tell_refused(const struct flow *f, const struct tuple *t, u16 family)
+{
+	struct verdict server = judge_port(t->netns, f->server_port, IPPROTO_UDP);
+	struct conn_event *ev;
+
+	if (!wanted(KIND_CONNECT, t, true, f->verdict, server) &&
+	    !wanted(KIND_CLOSE, t, true, f->verdict, server))
+		return;
+	ev = reserve(sizeof(*ev), KIND_REFUSED, bpf_ktime_get_boot_ns());
+	if (!ev)
+		return;
+	fill_flow(ev, f, t->netns, family);
+	ev->error = ECONNREFUSED;
+	submit(ev);
+}
+
+/* What this thread sends is the first datagram of a flow; datagram_ends() tells whether it was sent. */
+static __always_inline void sending(const struct tuple *t, u16 family, u64 now)
+{
+	struct sending s = { .tuple = *t, .began = now, .family = family };
+	u64 thread = bpf_get_current_pid_tgid();
+
+	if (bpf_map_update_elem(&sending_by_thread, &thread, &s, BPF_ANY))
+		count_loss(LOST_CALLS);
+}
+
+/*
+ * A process sends a datagram on `sk`, to req->addr where it named one, else to the socket's peer.
+ * The kernel has already picked a port for a socket that had none (inet_send_prepare). `sent`: it did send it,
+ * as far as this hook form can tell.
+ */
+static __always_inline void datagram(struct sock *sk, const struct request *req, bool sent)
 {
 	struct request none = {};
 	struct port_key peer_key = { .proto = IPPROTO_UDP };
 	struct port_owner *peer;
-	struct verdict verdict;
 	struct bound *b;
 	struct flow *known;
 	struct flow f = {};
-	struct conn_event *ev;
 	struct owner o;
 	struct ends e;
 	struct tuple t;
 	u64 key = (u64)sk, id, peer_id = 0;
+	bool past_peer;
 
 	ends_probed((struct inet_sock *)sk, &e);
+	past_peer = req->known && e.rport;
 	if (req->known) {
 		e.remote = req->addr;
 		e.rport = req->port;
@@ -81,11 +134,18 @@ static __always_inline void datagram(struct sock *sk, const struct request *req)
 		peer_id =
 			peer->sock; /* of several, user space finds the one that fits, if one does */
 	tuple_of(&e, IPPROTO_UDP, &t);
+	if (past_peer &&
+	    !sent) /* what sees its end would think that it went to the socket's peer */
+		sending(&t, e.family, bpf_ktime_get_boot_ns());
 	known = bpf_map_lookup_elem(&flow_by_tuple, &t);
 	if (known) {
 		/* With several sockets on the port, nobody can say which one this datagram meets. */
 		bool any_peer = peer && peer->sockets > 1;
 
+		if (known->pending && known->client_sock == id) {
+			sending(&t, e.family, bpf_ktime_get_boot_ns()); /* its end was missed */
+			return;
+		}
 		if (known->client_sock == id && (any_peer || known->server_sock == peer_id))
 			return;
 		if (known->server_sock == id && (any_peer || known->client_sock == peer_id))
@@ -105,33 +165,52 @@ static __always_inline void datagram(struct sock *sk, const struct request *req)
 	copy_address(f.server_addr, &e.remote);
 	f.client_port = e.lport;
 	f.server_port = e.rport;
-	verdict = judge_current(&o);
-	f.verdict = verdict;
+	f.verdict = judge_current(&o);
+	f.pending = !sent;
 	if (bpf_map_update_elem(&flow_by_tuple, &t, &f, BPF_ANY))
 		count_loss(LOST_FLOWS);
-	/*
-	 * User space makes three records of this event: the connect, its refusal (so it passes for
-	 * a failure), and the close.
-	 */
-	struct verdict server = judge_port(e.netns, e.rport, IPPROTO_UDP);
+	if (sent)
+		tell_flow(&f, &t, e.family, now, &o);
+	else
+		sending(&t, e.family, now);
+}
 
-	if (!wanted(KIND_CONNECT, &t, true, verdict, server) &&
-	    !wanted(KIND_CLOSE, &t, true, verdict, server))
-		return;
-	ev = reserve(sizeof(*ev), KIND_CONNECT, now);
-	if (!ev)
-		return;
-	fill_flow(ev, &f, e.netns, e.family);
-	ev->started = now;
-	put_thread(ev->thread, &o);
-	submit(ev);
+/*
+ * The kernel has taken the datagram that this thread was sending, or refused it: an address that cannot
+ * be had, an error of an earlier one. A flow whose first datagram was never sent has not begun. False: this
+ * one had no mark.
+ */
+static __always_inline bool datagram_ends(s64 ret)
+{
+	u64 thread = bpf_get_current_pid_tgid();
+	struct sending *mark = bpf_map_lookup_elem(&sending_by_thread, &thread);
+	struct sending s;
+	struct owner o;
+	struct flow *f;
+
+	if (!mark)
+		return false;
+	s = *mark;
+	bpf_map_delete_elem(&sending_by_thread, &thread);
+	f = bpf_map_lookup_elem(&flow_by_tuple, &s.tuple);
+	if (!f || !f->pending)
+		return true;
+	if (ret < 0) {
+		bpf_map_delete_elem(&flow_by_tuple, &s.tuple);
+		return true;
+	}
+	f->pending = 0;
+	current_owner(&o);
+	tell_flow(f, &s.tuple, s.family, s.began, &o);
+	if (f->refused)
+		tell_refused(f, &s.tuple, s.family);
+	return true;
 }
 
 /* Port unreachable came back to a connected socket. Runs in whatever task: the flow has its owner. */
 static __always_inline void flow_refused(struct sock *sk)
 {
 	u64 key = (u64)sk;
-	struct conn_event *ev;
 	struct bound *b;
 	struct flow *f;
 	struct ends e;
@@ -151,18 +230,8 @@ static __always_inline void flow_refused(struct sock *sk)
 	if (!f || !b || f->client_sock != b->id || f->refused)
 		return;
 	f->refused = 1;
-	struct verdict server = judge_port(e.netns, e.rport, IPPROTO_UDP);
-
-	/* As for its first datagram: a flow that was refused has no close record either. */
-	if (!wanted(KIND_CONNECT, &t, true, f->verdict, server) &&
-	    !wanted(KIND_CLOSE, &t, true, f->verdict, server))
-		return;
-	ev = reserve(sizeof(*ev), KIND_REFUSED, bpf_ktime_get_boot_ns());
-	if (!ev)
-		return;
-	fill_flow(ev, f, e.netns, e.family);
-	ev->error = ECONNREFUSED;
-	submit(ev);
+	if (!f->pending) /* else datagram_ends() tells, after the flow itself */
+		tell_refused(f, &t, e.family);
 }
 
 #endif

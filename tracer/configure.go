@@ -40,6 +40,7 @@ func configure(spec *ebpf.CollectionSpec, cfg Config) error {
 	s.set("want_tcp", flag(wantsProto(f.Protos, flow.TCP)))
 	s.set("want_udp", flag(wantsProto(f.Protos, flow.UDP)))
 	s.set("summarize", cfg.Summary > 0)
+	s.set("sends_end", spec.Programs["tp_send"] != nil)
 	if !f.Drops() && cfg.Summary == 0 {
 		spec.Maps["remains_by_end"].MaxEntries = 1 // nothing is kept from the ledger
 	}

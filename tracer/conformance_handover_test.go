@@ -22,7 +22,7 @@ func (s *stage) probed(at netip.AddrPort, holder string) {
 	prober.do("socket x tcp4")
 	eventually(s.t, "holder "+holder, func() bool {
 		prober.fail(unix.EADDRINUSE, "bind x %s", at)
-		got := ""
+		got := "no record"
 		for _, r := range of(s.shared.rec.records(s.t), "bind") {
 			if r.number("process.pid") == prober.pid {
 				got = s.value("holder.process", r.at("holder.process"))
@@ -207,6 +207,22 @@ func handoverScenes() []scene {
 			},
 		},
 		{
+			name: "in_flight", does: "the listener is on its way through a UNIX socket and open in no process: its holder is nobody", show: holderShow,
+			play: func(s *stage) {
+				giver, taker := s.actor("giver"), s.actor("taker")
+				at := giver.listen("l", "tcp4", "127.0.0.1:0", "P")
+				time.Sleep(2 * idle) // only what a look has seen can be missed by the next
+				giver.do("give l %d", taker.pid)
+				giver.do("close l")
+				s.probed(at, "")
+			},
+			want: []string{
+				"bind process=giver address=127.0.0.1 port=P",
+				"listen process=giver address=127.0.0.1 port=P",
+				"bind error.type=EADDRINUSE process=prober address=127.0.0.1 port=P holder.kind=listener holder.address=127.0.0.1",
+			},
+		},
+		{
 			name: "orphaned_listener", does: "who called listen() is gone: the only holder stands for the listener", show: holderShow,
 			play: func(s *stage) {
 				parent, client := s.actor("parent"), s.actor("client")
@@ -313,7 +329,7 @@ func TestKernelPassed(t *testing.T) {
 				s := newStage(t, t)
 				giver, taker := s.actor("giver"), s.actor("taker")
 				s.shared = startWith(t, Config{Hooks: form, Snapshot: true}, func(tracer *Tracer) error {
-					tracer.table.Look(nil, 24*time.Hour)
+					tracer.table.Look(nil, 24*time.Hour, false)
 					return nil
 				})
 				at := giver.listen("l", "tcp4", "127.0.0.1:0", "P")

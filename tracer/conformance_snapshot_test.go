@@ -61,6 +61,20 @@ func snapshotScenes() []scene {
 			},
 		},
 		{
+			name: "before_self", does: "a socket that was connected to itself before tracing", early: true,
+			play: func(s *stage) {
+				a := s.actor("a")
+				at := a.bind("c", "tcp4", "127.0.0.1:0", "P")
+				a.do("connect c %s", at)
+				s.trace()
+				a.do("close c")
+			},
+			want: []string{
+				"connect preexisting=true port=P client.process=a(snapshot) server.process=a(snapshot) self=true",
+				"close preexisting=true port=P client.process=a(snapshot) server.process=a(snapshot) closed_by=client",
+			},
+		},
+		{
 			name: "before_closed", does: "what was gone before tracing began has no record", early: true,
 			play: func(s *stage) {
 				server, client, _ := s.pair("tcp4", "127.0.0.1:0")

@@ -109,7 +109,7 @@ func udpScenes() []scene {
 		},
 		{
 			needs: map[Form]need{Auto: {"5.14", "inet_sk_error_report, which tells of refused datagrams"}, Tracepoint: connectedUDP},
-			name:  "udp_refused", does: "a connected socket's datagram meets a dead port", show: []string{"client.port"},
+			name:  "udp_refused", does: "a connected socket's datagram meets a dead port", show: append([]string{"client.port"}, lastFields...),
 			play: func(s *stage) {
 				server, client := s.actor("server"), s.actor("client")
 				at := server.bind("u", "udp4", "127.0.0.1:0", "P")
@@ -125,7 +125,7 @@ func udpScenes() []scene {
 				"bind process=server address=127.0.0.1 port=P",
 				"release process=server address=127.0.0.1 port=P reason=close",
 				"bind process=client address=127.0.0.1 port=C",
-				"connect error.type=ECONNREFUSED port=P client.process=client client.port=C",
+				"connect error.type=ECONNREFUSED port=P client.process=client client.port=C last_listener.process=server last_listener.reason=close",
 				"release process=client address=127.0.0.1 port=C reason=close",
 			},
 		},
@@ -146,6 +146,31 @@ func udpScenes() []scene {
 				"bind process=client address=0.0.0.0 port=C",
 				"connect port=P client.process=client",
 				"close port=P client.process=client closed_by=client",
+				"release process=client address=0.0.0.0 port=C reason=close",
+			},
+		},
+		{
+			needs: map[Form]need{Tracepoint: connectedUDP},
+			name:  "udp_not_sent", does: "the kernel sends none of it: a broadcast without SO_BROADCAST, and what comes after an error that nobody has read", show: []string{"client.port"},
+			play: func(s *stage) {
+				server, client := s.actor("server"), s.actor("client")
+				at := server.bind("u", "udp4", "127.0.0.1:0", "P")
+				client.do("socket u udp4")
+				client.fail(unix.EACCES, "sendto u 1 127.255.255.255:%d", at.Port())
+				s.port("C", client.addr("u").Port())
+				client.do("connect u 127.0.0.1:9")
+				client.do("send u 1")
+				client.fail(unix.ECONNREFUSED, "sendto u 1 %s", at)
+				client.do("sendto u 1 %s", at)
+				server.do("recv u 1")
+				client.do("close u")
+			},
+			want: []string{
+				"bind process=server address=127.0.0.1 port=P",
+				"bind process=client address=0.0.0.0 port=C",
+				"connect error.type=ECONNREFUSED port=9 client.process=client client.port=C",
+				"connect port=P client.process=client server.process=server client.port=C",
+				"close port=P client.process=client server.process=server closed_by=client client.port=C",
 				"release process=client address=0.0.0.0 port=C reason=close",
 			},
 		},

@@ -151,7 +151,7 @@ type looptraceFlow struct {
 		Exclude uint8
 	}
 	Refused uint8
-	Pad     uint8
+	Pending uint8
 }
 
 type looptraceMark struct {
@@ -275,6 +275,14 @@ type looptraceScratch struct {
 	Conn looptraceConn
 }
 
+type looptraceSending struct {
+	_      structs.HostLayout
+	Tuple  looptraceTuple
+	Began  uint64
+	Family uint16
+	Pad    [3]uint16
+}
+
 type looptraceTally struct {
 	_        structs.HostLayout
 	Count    uint64
@@ -337,6 +345,7 @@ const (
 	looptraceMapReceivingByThread = "receiving_by_thread"
 	looptraceMapRemainsByEnd      = "remains_by_end"
 	looptraceMapScratchByZero     = "scratch_by_zero"
+	looptraceMapSendingByThread   = "sending_by_thread"
 	looptraceMapTallyByKey        = "tally_by_key"
 	looptraceMapTree              = "tree"
 	looptraceMapVerdictByCgroup   = "verdict_by_cgroup"
@@ -354,7 +363,9 @@ const (
 	looptraceProgFeRelistenSk     = "fe_relisten_sk"
 	looptraceProgFeSockGraft      = "fe_sock_graft"
 	looptraceProgFeUdp6Sendmsg    = "fe_udp6_sendmsg"
+	looptraceProgFeUdp6Sent       = "fe_udp6_sent"
 	looptraceProgFeUdpSendmsg     = "fe_udp_sendmsg"
+	looptraceProgFeUdpSent        = "fe_udp_sent"
 	looptraceProgFeV4Connect      = "fe_v4_connect"
 	looptraceProgFeV6Connect      = "fe_v6_connect"
 	looptraceProgItConns          = "it_conns"
@@ -379,6 +390,8 @@ const (
 	looptraceProgKrInet6Bind      = "kr_inet6_bind"
 	looptraceProgKrInetBind       = "kr_inet_bind"
 	looptraceProgKrListen         = "kr_listen"
+	looptraceProgKrUdp6Sent       = "kr_udp6_sent"
+	looptraceProgKrUdpSent        = "kr_udp_sent"
 	looptraceProgKrV4Connect      = "kr_v4_connect"
 	looptraceProgKrV6Connect      = "kr_v6_connect"
 	looptraceProgSeBind           = "se_bind"
@@ -436,6 +449,7 @@ const (
 	looptraceVarProcessBits       = "process_bits"
 	looptraceVarReaderIdle        = "reader_idle"
 	looptraceVarSelfTgid          = "self_tgid"
+	looptraceVarSendsEnd          = "sends_end"
 	looptraceVarSummarize         = "summarize"
 	looptraceVarUsers             = "users"
 	looptraceVarWantKinds         = "want_kinds"
@@ -502,7 +516,9 @@ type looptraceProgramSpecs struct {
 	FeRelistenSk  *ebpf.ProgramSpec `ebpf:"fe_relisten_sk"`
 	FeSockGraft   *ebpf.ProgramSpec `ebpf:"fe_sock_graft"`
 	FeUdp6Sendmsg *ebpf.ProgramSpec `ebpf:"fe_udp6_sendmsg"`
+	FeUdp6Sent    *ebpf.ProgramSpec `ebpf:"fe_udp6_sent"`
 	FeUdpSendmsg  *ebpf.ProgramSpec `ebpf:"fe_udp_sendmsg"`
+	FeUdpSent     *ebpf.ProgramSpec `ebpf:"fe_udp_sent"`
 	FeV4Connect   *ebpf.ProgramSpec `ebpf:"fe_v4_connect"`
 	FeV6Connect   *ebpf.ProgramSpec `ebpf:"fe_v6_connect"`
 	ItConns       *ebpf.ProgramSpec `ebpf:"it_conns"`
@@ -527,6 +543,8 @@ type looptraceProgramSpecs struct {
 	KrInet6Bind   *ebpf.ProgramSpec `ebpf:"kr_inet6_bind"`
 	KrInetBind    *ebpf.ProgramSpec `ebpf:"kr_inet_bind"`
 	KrListen      *ebpf.ProgramSpec `ebpf:"kr_listen"`
+	KrUdp6Sent    *ebpf.ProgramSpec `ebpf:"kr_udp6_sent"`
+	KrUdpSent     *ebpf.ProgramSpec `ebpf:"kr_udp_sent"`
 	KrV4Connect   *ebpf.ProgramSpec `ebpf:"kr_v4_connect"`
 	KrV6Connect   *ebpf.ProgramSpec `ebpf:"kr_v6_connect"`
 	SeBind        *ebpf.ProgramSpec `ebpf:"se_bind"`
@@ -577,6 +595,7 @@ type looptraceMapSpecs struct {
 	ReceivingByThread *ebpf.MapSpec `ebpf:"receiving_by_thread"`
 	RemainsByEnd      *ebpf.MapSpec `ebpf:"remains_by_end"`
 	ScratchByZero     *ebpf.MapSpec `ebpf:"scratch_by_zero"`
+	SendingByThread   *ebpf.MapSpec `ebpf:"sending_by_thread"`
 	TallyByKey        *ebpf.MapSpec `ebpf:"tally_by_key"`
 	Tree              *ebpf.MapSpec `ebpf:"tree"`
 	VerdictByCgroup   *ebpf.MapSpec `ebpf:"verdict_by_cgroup"`
@@ -614,6 +633,7 @@ type looptraceVariableSpecs struct {
 	ProcessBits  *ebpf.VariableSpec `ebpf:"process_bits"`
 	ReaderIdle   *ebpf.VariableSpec `ebpf:"reader_idle"`
 	SelfTgid     *ebpf.VariableSpec `ebpf:"self_tgid"`
+	SendsEnd     *ebpf.VariableSpec `ebpf:"sends_end"`
 	Summarize    *ebpf.VariableSpec `ebpf:"summarize"`
 	Users        *ebpf.VariableSpec `ebpf:"users"`
 	WantKinds    *ebpf.VariableSpec `ebpf:"want_kinds"`
@@ -659,6 +679,7 @@ type looptraceMaps struct {
 	ReceivingByThread *ebpf.Map `ebpf:"receiving_by_thread"`
 	RemainsByEnd      *ebpf.Map `ebpf:"remains_by_end"`
 	ScratchByZero     *ebpf.Map `ebpf:"scratch_by_zero"`
+	SendingByThread   *ebpf.Map `ebpf:"sending_by_thread"`
 	TallyByKey        *ebpf.Map `ebpf:"tally_by_key"`
 	Tree              *ebpf.Map `ebpf:"tree"`
 	VerdictByCgroup   *ebpf.Map `ebpf:"verdict_by_cgroup"`
@@ -681,6 +702,7 @@ func (m *looptraceMaps) Close() error {
 		m.ReceivingByThread,
 		m.RemainsByEnd,
 		m.ScratchByZero,
+		m.SendingByThread,
 		m.TallyByKey,
 		m.Tree,
 		m.VerdictByCgroup,
@@ -719,6 +741,7 @@ type looptraceVariables struct {
 	ProcessBits  *ebpf.Variable `ebpf:"process_bits"`
 	ReaderIdle   *ebpf.Variable `ebpf:"reader_idle"`
 	SelfTgid     *ebpf.Variable `ebpf:"self_tgid"`
+	SendsEnd     *ebpf.Variable `ebpf:"sends_end"`
 	Summarize    *ebpf.Variable `ebpf:"summarize"`
 	Users        *ebpf.Variable `ebpf:"users"`
 	WantKinds    *ebpf.Variable `ebpf:"want_kinds"`
@@ -747,7 +770,9 @@ type looptracePrograms struct {
 	FeRelistenSk  *ebpf.Program `ebpf:"fe_relisten_sk"`
 	FeSockGraft   *ebpf.Program `ebpf:"fe_sock_graft"`
 	FeUdp6Sendmsg *ebpf.Program `ebpf:"fe_udp6_sendmsg"`
+	FeUdp6Sent    *ebpf.Program `ebpf:"fe_udp6_sent"`
 	FeUdpSendmsg  *ebpf.Program `ebpf:"fe_udp_sendmsg"`
+	FeUdpSent     *ebpf.Program `ebpf:"fe_udp_sent"`
 	FeV4Connect   *ebpf.Program `ebpf:"fe_v4_connect"`
 	FeV6Connect   *ebpf.Program `ebpf:"fe_v6_connect"`
 	ItConns       *ebpf.Program `ebpf:"it_conns"`
@@ -772,6 +797,8 @@ type looptracePrograms struct {
 	KrInet6Bind   *ebpf.Program `ebpf:"kr_inet6_bind"`
 	KrInetBind    *ebpf.Program `ebpf:"kr_inet_bind"`
 	KrListen      *ebpf.Program `ebpf:"kr_listen"`
+	KrUdp6Sent    *ebpf.Program `ebpf:"kr_udp6_sent"`
+	KrUdpSent     *ebpf.Program `ebpf:"kr_udp_sent"`
 	KrV4Connect   *ebpf.Program `ebpf:"kr_v4_connect"`
 	KrV6Connect   *ebpf.Program `ebpf:"kr_v6_connect"`
 	SeBind        *ebpf.Program `ebpf:"se_bind"`
@@ -819,7 +846,9 @@ func (p *looptracePrograms) Close() error {
 		p.FeRelistenSk,
 		p.FeSockGraft,
 		p.FeUdp6Sendmsg,
+		p.FeUdp6Sent,
 		p.FeUdpSendmsg,
+		p.FeUdpSent,
 		p.FeV4Connect,
 		p.FeV6Connect,
 		p.ItConns,
@@ -844,6 +873,8 @@ func (p *looptracePrograms) Close() error {
 		p.KrInet6Bind,
 		p.KrInetBind,
 		p.KrListen,
+		p.KrUdp6Sent,
+		p.KrUdpSent,
 		p.KrV4Connect,
 		p.KrV6Connect,
 		p.SeBind,

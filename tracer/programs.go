@@ -36,6 +36,7 @@ var optional = map[string]string{
 	"fe_inet6_bind":   "IPv6 (kernel built without it, or as a module)",
 	"fe_v6_connect":   "IPv6 (kernel built without it, or as a module)",
 	"fe_udp6_sendmsg": "IPv6 (kernel built without it, or as a module)",
+	"fe_udp6_sent":    "IPv6 (kernel built without it, or as a module)",
 }
 
 // alternatives are the programs of which each kernel takes one or the other.

@@ -146,8 +146,9 @@ func (t *Tracer) settle() {
 
 // look is what the table of open files said, and how long that took.
 type look struct {
-	rows []flow.SockEvent
-	took time.Duration
+	rows  []flow.SockEvent
+	took  time.Duration
+	whole bool
 }
 
 // look asks who holds what, off the reader's way: it takes milliseconds a thousand sockets. One
@@ -155,7 +156,7 @@ type look struct {
 func (t *Tracer) look(now uint64) {
 	select {
 	case l := <-t.looked:
-		t.table.Look(l.rows, l.took)
+		t.table.Look(l.rows, l.took, l.whole)
 		t.looking = false
 	default:
 	}
@@ -166,12 +167,12 @@ func (t *Tracer) look(now uint64) {
 	go func() { // ends with the walk; finish waits for it
 		var l look
 		began := time.Now()
-		_ = t.hooks.rows("it_ports", sockSize, func(row []byte) { // an error leaves what was known
+		err := t.hooks.rows("it_ports", sockSize, func(row []byte) { // an error leaves what was known
 			if ev, err := sockEvent(row); err == nil {
 				l.rows = append(l.rows, *ev)
 			}
 		})
-		l.took = time.Since(began)
+		l.took, l.whole = time.Since(began), err == nil
 		t.looked <- l
 	}()
 }

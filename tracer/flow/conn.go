@@ -3,6 +3,7 @@
 package flow
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"time"
@@ -154,12 +155,16 @@ func (t *Table) track(c *conn) {
 	}
 	if c.ev.Proto == TCP && c.clientSocket != nil {
 		c.clientSocket.dialled = c
+		t.givePort(c.clientSocket, c.ev.ClientPort, cmp.Or(c.ev.Started, c.ev.Time))
 	}
 	if c.ev.Proto == UDP {
 		t.flows++
 		c.serverSocket = t.socks[c.ev.ServerSock]
 		if c.clientSocket != nil {
 			c.portKnown, c.ephemeral = true, c.clientSocket.ephemeral
+		}
+		if c.serverSocket != nil {
+			c.serverSocket.served = true
 		}
 		for _, s := range []*sock{c.clientSocket, c.serverSocket} {
 			if s != nil {
@@ -236,7 +241,7 @@ func (t *Table) meet(c *conn) {
 	if c.ev.Proto != UDP || c.errno != 0 || c.serverSocket != nil || c.met == nil || t.socks[c.met.id] != c.met {
 		return
 	}
-	c.serverSocket = c.met
+	c.serverSocket, c.met.served = c.met, true
 	c.met.flows = append(c.met.flows, c)
 }
 

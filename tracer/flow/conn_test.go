@@ -472,7 +472,7 @@ func TestRefused(t *testing.T) {
 				serve(20, 1, srv, "127.0.0.2:80"), fork(srv, child), look(350, row(1, srv, "127.0.0.2:80"), row(1, child, "127.0.0.2:80")),
 				look(900, row(1, child, "127.0.0.2:80")), c.refused(950),
 			},
-			want: []string{"950ms #7 connect cli/20 127.0.0.1:40000 > - 127.0.0.1:80 took=1ms nearby={srv/10 127.0.0.2:80 netns=1 address} errno=111"},
+			want: []string{"950ms #7 connect cli/20 127.0.0.1:40000 > - 127.0.0.1:80 took=1ms nearby={srv/11(snapshot) 127.0.0.2:80 netns=1 address} errno=111"},
 		},
 		{
 			name:  "nearby, in another namespace",
@@ -560,6 +560,34 @@ func TestUDP(t *testing.T) {
 				"110ms #7 connect cli/20 127.0.0.1:40000 > - 127.0.0.1:53 took=0s udp errno=111",
 				"150ms #2 release cli/20 0.0.0.0:40000 held=40ms reason=close udp",
 				nothing,
+			},
+		},
+		{
+			name: "refused: who had the port before, and who has it elsewhere",
+			look: failures,
+			steps: []step{
+				bind(50, 1, srv, "127.0.0.1:53", udp), release(60, 1, srv, "127.0.0.1:53", udp, reason(ReasonExit, 9)),
+				bind(70, 3, oth, "[::1]:53", udp), bind(71, 4, oth, "127.0.0.1:53", udp, inNetns(2)), sockets[1],
+				datagrams(7, cli, 2, "127.0.0.1:40000", 0, "127.0.0.1:53").connect(110), flow.unreachable(111), tick(140),
+			},
+			want: []string{
+				"110ms #7 connect cli/20 127.0.0.1:40000 > - 127.0.0.1:53 took=0s last={srv/10 50ms-60ms exit exit=signal 9} " +
+					"nearby={oth/30 ::1:53 netns=1 family} nearby={oth/30 127.0.0.1:53 netns=2 netns} udp errno=111",
+			},
+		},
+		{
+			name: "refused: the kernel picked the server's port, and a client's own is no server's",
+			look: failures,
+			steps: []step{
+				bind(50, 1, srv, "127.0.0.1:41000", udp, implicit), datagrams(6, oth, 5, "127.0.0.1:40001", 1, "127.0.0.1:41000").connect(55),
+				release(60, 1, srv, "127.0.0.1:41000", udp), sockets[1],
+				datagrams(7, cli, 2, "127.0.0.1:40000", 0, "127.0.0.1:41000").connect(110), datagrams(7, cli, 2, "127.0.0.1:40000", 0, "127.0.0.1:41000").unreachable(111), tick(140),
+				release(150, 2, cli, "0.0.0.0:40000", udp), bind(160, 9, oth, "127.0.0.1:40002", udp, implicit),
+				datagrams(8, oth, 9, "127.0.0.1:40002", 0, "127.0.0.1:40000").connect(161), datagrams(8, oth, 9, "127.0.0.1:40002", 0, "127.0.0.1:40000").unreachable(162), tick(190),
+			},
+			want: []string{
+				"110ms #7 connect cli/20 127.0.0.1:40000 > - 127.0.0.1:41000 took=0s last={srv/10 50ms-60ms close} udp errno=111",
+				"161ms #8 connect oth/30 127.0.0.1:40002 > - 127.0.0.1:40000 took=0s udp errno=111",
 			},
 		},
 		{

@@ -15,6 +15,9 @@ type portKey struct {
 	proto uint16
 }
 
+// serverKey is a port of any network namespace.
+type serverKey struct{ port, proto uint16 }
+
 // port is everything that holds, held or uses one port.
 type port struct {
 	socks    []*sock    // bound or listening now
@@ -48,10 +51,16 @@ type sock struct {
 	untold      bool    // a connected UDP socket that was there before: it has no records
 	holders     []Actor // every process that holds it, oldest first, as of the last look
 	flows       []*conn // UDP
+	seen        bool    // a look has found it
+	missed      bool    // the last one has not
+	served      bool    // UDP: it was the server of a flow
 	dialled     *conn   // TCP: the connection that it is the client's socket of
 }
 
-// departed is a listener that a port had.
+// asked: bind() was called for it, and the port is not what a first datagram or connect() picked.
+func (k *sock) asked() bool { return k.flags&FlagRequested != 0 || !k.ephemeral }
+
+// departed is a listener, or a UDP server, that a port had.
 type departed struct {
 	addr         netip.Addr
 	v6only       bool
@@ -152,6 +161,9 @@ func (t *Table) hold(ev *SockEvent, s *SockRecord) *sock {
 	p.socks = append(p.socks, k)
 	if ev.Proto == UDP {
 		p.meet(k)
+		if k.asked() {
+			t.serves(k)
+		}
 	}
 	return k
 }
@@ -160,7 +172,7 @@ func (t *Table) hold(ev *SockEvent, s *SockRecord) *sock {
 func (p *port) meet(k *sock) {
 	for l := p.conns.first; l != nil; l = l.next {
 		if l == &l.conn.serverLink && l.conn.serverSocket == nil && l.conn.ev.ServerSock == k.id {
-			l.conn.serverSocket = k
+			l.conn.serverSocket, k.served = k, true
 			k.flows = append(k.flows, l.conn)
 		}
 	}
@@ -184,12 +196,7 @@ func (t *Table) listened(ev *SockEvent) {
 		k = t.hold(ev, s) // its bind was lost, or came before the snapshot could see it
 	}
 	r.Preexisting = k.preexisting
-	if k.key.port != ev.Port { // IP_BIND_ADDRESS_NO_PORT, or a bind that named no port
-		t.unhold(k)
-		k.key.port = ev.Port
-		p := t.portOf(k.key)
-		p.socks = append(p.socks, k)
-	}
+	t.givePort(k, ev.Port, ev.Time)
 	k.addr, k.proc = s.Address, s.Process
 	k.proc.Thread = ""
 	k.caller, k.calledAt = k.proc, ev.Time
@@ -206,14 +213,40 @@ func (t *Table) listened(ev *SockEvent) {
 	t.emit(r)
 }
 
+// givePort enters the port of a socket that was bound without one (IP_BIND_ADDRESS_NO_PORT): listen() or
+// connect() picked it.
+func (t *Table) givePort(k *sock, number uint16, at uint64) {
+	if k.key.port != 0 || number == 0 {
+		return
+	}
+	t.unhold(k)
+	k.key.port, k.since = number, at
+	p := t.portOf(k.key)
+	p.socks = append(p.socks, k)
+}
+
 func (t *Table) listens(k *sock, at uint64) {
 	k.listening, k.listenSince, k.listenFrom = true, at, at
-	set := t.listening[k.key.port]
+	t.serves(k)
+}
+
+// serves enters a socket among those that clients of other addresses or namespaces may have meant.
+func (t *Table) serves(k *sock) {
+	key := serverKey{k.key.port, k.key.proto}
+	set := t.servers[key]
 	if set == nil {
 		set = make(map[*sock]struct{})
-		t.listening[k.key.port] = set
+		t.servers[key] = set
 	}
 	set[k] = struct{}{}
+}
+
+func (t *Table) servesNoMore(k *sock) {
+	key := serverKey{k.key.port, k.key.proto}
+	delete(t.servers[key], k)
+	if len(t.servers[key]) == 0 {
+		delete(t.servers, key)
+	}
 }
 
 func (t *Table) released(ev *SockEvent) {
@@ -280,7 +313,7 @@ func (t *Table) forget(k *sock) {
 	t.unhold(k)
 	t.count(k, -1)
 	delete(t.socks, k.id)
-	delete(t.listening[k.key.port], k)
+	t.servesNoMore(k)
 	if k.dialled != nil {
 		k.dialled.clientSocket, k.dialled.clientGone = nil, true
 	}
@@ -294,24 +327,25 @@ func (t *Table) forget(k *sock) {
 	}
 }
 
-// unlisten remembers who listened, for whoever is refused next.
+// unlisten remembers who listened, or had a UDP port that others may ask for, for whoever is refused next.
 func (t *Table) unlisten(k *sock, s *SockRecord, at uint64) {
-	if !k.listening {
+	from, since := k.listenFrom, k.listenSince
+	if k.key.proto == UDP {
+		from, since = k.since, k.since
+	}
+	if !k.listening && (k.key.proto != UDP || !k.asked() && !k.served) {
 		return
 	}
 	k.listening = false
-	delete(t.listening[k.key.port], k)
-	if len(t.listening[k.key.port]) == 0 {
-		delete(t.listening, k.key.port)
-	}
+	t.servesNoMore(k)
 	last := k.proc
 	if s.Process.P != nil { // who held it last; how that ended is its end, not another's
 		last = s.Process
 		last.Thread = ""
 	}
-	d := departed{addr: k.addr, v6only: k.v6only, proc: last, stood: k.proc, caller: k.caller, from: k.listenFrom, until: at, reason: s.Reason, exit: s.Exit}
+	d := departed{addr: k.addr, v6only: k.v6only, proc: last, stood: k.proc, caller: k.caller, from: from, until: at, reason: s.Reason, exit: s.Exit}
 	if !k.preexisting {
-		d.since = k.listenSince
+		d.since = since
 	}
 	p := t.portOf(k.key)
 	p.departed = slices.DeleteFunc(p.departed, func(old departed) bool { return old.addr == d.addr })

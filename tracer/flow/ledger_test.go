@@ -128,14 +128,30 @@ var heldPorts = note(func(t *Table) string {
 	for _, p := range t.ports {
 		held += len(p.socks)
 	}
-	for _, set := range t.listening {
-		listening += len(set)
+	for _, set := range t.servers {
+		for k := range set {
+			if k.listening {
+				listening++
+			}
+		}
 	}
 	return fmt.Sprintf("%d sockets on ports, %d listening", held, listening)
 })
 
 func TestRelease(t *testing.T) {
 	play(t, []scenario{
+		{
+			name: "connect() picked its port: held since then",
+			look: isSock,
+			steps: []step{
+				bind(100, 2, cli, "127.0.0.5:0"), tcp(7, cli, "127.0.0.5:40000", "127.0.0.1:80").of(2).connect(110), heldPorts,
+				release(150, 2, cli, "127.0.0.5:40000"), heldPorts,
+			},
+			want: []string{
+				"100ms #2 bind cli/20 127.0.0.5:?", "1 sockets on ports, 0 listening",
+				"150ms #2 release cli/20 127.0.0.5:40000 held=41ms reason=close", "0 sockets on ports, 0 listening",
+			},
+		},
 		{
 			name: "closed by another process than bound it",
 			look: isSock,
@@ -157,7 +173,7 @@ func TestRelease(t *testing.T) {
 		{
 			name:  "a child of one that held it may have been the last",
 			look:  isSock,
-			steps: []step{bind(100, 1, srv, "127.0.0.1:80"), fork(srv, prog{11, 105, 1000, "kid"}), release(110, 1, prog{11, 105, 1000, "kid"}, "127.0.0.1:80")},
+			steps: []step{bind(100, 1, srv, "127.0.0.1:80"), fork(srv, prog{11, 1400, 1000, "kid"}), release(110, 1, prog{11, 1400, 1000, "kid"}, "127.0.0.1:80")},
 			want:  []string{"100ms #1 bind srv/10 127.0.0.1:80", "110ms #1 release kid/11 127.0.0.1:80 held=10ms reason=close"},
 		},
 		{
@@ -452,6 +468,44 @@ func TestHolderKinds(t *testing.T) {
 	})
 }
 
+// TestSocketOfNobody: a socket that is open in no process is nobody's, even if who made it lives.
+func TestSocketOfNobody(t *testing.T) {
+	held := row(1, srv, "127.0.0.1:80")
+	inUse := "holder={listener srv/10 127.0.0.1:80 since=100ms} errno=98"
+	child := prog{11, 1400, 1000, "kid"}
+	play(t, []scenario{
+		{
+			name: "two looks in a row do not find it; a later one does",
+			look: failures,
+			steps: []step{
+				serve(100, 1, srv, "127.0.0.1:80"), wants(100), look(600, held), look(1100), refusedBind(1110, 2, oth, "127.0.0.1:80"),
+				look(1300), refusedBind(1310, 3, oth, "127.0.0.1:80"), fork(srv, child), look(1800, row(1, child, "127.0.0.1:80")), refusedBind(1810, 4, oth, "127.0.0.1:80"),
+			},
+			want: []string{
+				"no", "1110ms #2 bind oth/30 127.0.0.1:80 " + inUse, "1310ms #3 bind oth/30 127.0.0.1:80 holder={listener - 127.0.0.1:80 since=100ms} errno=98",
+				"1810ms #4 bind oth/30 127.0.0.1:80 holder={listener kid/11(snapshot) 127.0.0.1:80 since=100ms} errno=98",
+			},
+		},
+		{
+			name: "one that no look has ever found: its process is not to be seen from here",
+			look: failures,
+			steps: []step{
+				serve(100, 1, srv, "127.0.0.1:80"), wants(100), look(600), look(1100), look(1600), refusedBind(1610, 2, oth, "127.0.0.1:80"),
+			},
+			want: []string{"no", "1610ms #2 bind oth/30 127.0.0.1:80 " + inUse},
+		},
+		{
+			name: "a walk that broke off says nothing of those that it did not find",
+			look: failures,
+			steps: []step{
+				serve(100, 1, srv, "127.0.0.1:80"), wants(100), look(600, held), look(1100),
+				func(s *scene) { s.table.WantsLook(2000 * msec); s.table.Look(nil, 0, false) }, refusedBind(2010, 2, oth, "127.0.0.1:80"),
+			},
+			want: []string{"no", "2010ms #2 bind oth/30 127.0.0.1:80 " + inUse},
+		},
+	})
+}
+
 // row is what the table of open files says of one process and one socket that listens.
 func row(id uint64, p prog, addr string, opts ...opt) SockEvent {
 	return *sockEvent(KindListen, 0, id, p, addr, append([]opt{flags(FlagLive)}, opts...))
@@ -465,6 +519,6 @@ func look(at uint64, rows ...SockEvent) step {
 		if !s.table.WantsLook(at * msec) {
 			s.text = append(s.text, "nobody wants a look")
 		}
-		s.table.Look(rows, 0)
+		s.table.Look(rows, 0, true)
 	}
 }

@@ -398,7 +398,7 @@ func (w *world) release(s *truthSock, by *creature, why uint16) {
 			}
 		}
 	}
-	if s.listening {
+	if s.listening || s.proto == UDP {
 		w.gone = append(w.gone, s)
 		for _, c := range slices.Clone(w.conns) {
 			if c.sock == s && c.acceptor == nil {
@@ -432,7 +432,7 @@ func (w *world) servers(proto uint16, netns uint32, dst netip.AddrPort) (best []
 func (w *world) lastListeners(c *truthConn) (last []*truthSock) {
 	for _, s := range w.gone {
 		switch {
-		case s.netns != c.netns || s.addr.Port() != c.to.Port() || reaches(s.addr.Addr(), c.to.Addr()) == 0:
+		case s.proto != c.proto || s.netns != c.netns || s.addr.Port() != c.to.Port() || reaches(s.addr.Addr(), c.to.Addr()) == 0:
 		case len(last) == 0 || s.left > last[0].left:
 			last = []*truthSock{s}
 		case s.left == last[0].left:
@@ -545,6 +545,7 @@ func (w *world) send() {
 	d := datagrams(c.id, p.prog, own.id, c.from.String(), server, to.String()).in(netns)
 	w.tell(c.id, d.connect(w.ms()), "%v sends #%d to %v in %d, socket #%d", p, c.id, to, netns, server)
 	if c.sock == nil {
+		c.last = w.lastListeners(c)
 		w.tell(c.id, d.unreachable(w.ms()), "#%d is refused", c.id)
 	}
 }
@@ -566,7 +567,7 @@ func (w *world) look() {
 	at := w.now
 	w.tell(0, func(s *scene) {
 		if s.table.WantsLook(at) {
-			s.table.Look(rows, 0)
+			s.table.Look(rows, 0, true)
 		}
 	}, "a look")
 }
@@ -803,7 +804,7 @@ func (c *checker) consistent() {
 			ends++
 		}
 	}
-	for _, set := range t.listening {
+	for _, set := range t.servers {
 		listening += len(set)
 	}
 	wantEnds, wantListening := 0, 0
@@ -814,7 +815,7 @@ func (c *checker) consistent() {
 		}
 	}
 	for _, s := range t.socks {
-		if s.listening {
+		if s.listening || s.key.proto == UDP && s.asked() {
 			wantListening++
 		}
 	}

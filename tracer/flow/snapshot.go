@@ -96,7 +96,7 @@ func (t *Table) lookSoon(at uint64) {
 // a second while anything is held, unless looks take long. Give the rows to Look.
 func (t *Table) WantsLook(now uint64) bool {
 	due := t.lookAt
-	if len(t.holding) > 0 {
+	if len(t.socks) > 0 {
 		if t.lookedAt == 0 {
 			t.lookedAt = now
 		}
@@ -125,8 +125,8 @@ const (
 )
 
 // Look takes the rows of sockets that hold a port, one for each process that holds it, and how long
-// it took to get them.
-func (t *Table) Look(rows []SockEvent, took time.Duration) {
+// it took to get them. whole: these are all rows.
+func (t *Table) Look(rows []SockEvent, took time.Duration, whole bool) {
 	t.lookTook = took
 	found := make(map[*sock][]Actor)
 	for i := range rows {
@@ -145,7 +145,27 @@ func (t *Table) Look(rows []SockEvent, took time.Duration) {
 		if k.calledAt > t.lookedAt && k.caller.P != nil && k.caller.P.Exited.IsZero() { // since the walk began: it holds it for sure
 			holders = addHolder(holders, k.caller)
 		}
+		k.seen, k.missed = true, false
 		t.rehold(k, holders)
+	}
+	if whole {
+		t.heldByNobody(found)
+	}
+}
+
+// heldByNobody: a socket that an earlier look found and two in a row do not is open in no process: its
+// descriptor is on its way through a UNIX socket, or io_uring's alone. One look may pass by a descriptor that
+// is moved meanwhile.
+func (t *Table) heldByNobody(found map[*sock][]Actor) {
+	for _, k := range t.socks {
+		switch {
+		case !k.seen || found[k] != nil || len(k.holders) == 0 || k.calledAt > t.lookedAt:
+		case !k.missed:
+			k.missed = true
+			t.lookSoon(t.lookedAt + uint64(t.lookTook))
+		default:
+			t.rehold(k, nil)
+		}
 	}
 }
 
@@ -203,6 +223,9 @@ func (t *Table) SnapshotConn(ev *ConnEvent) {
 	a := t.process(id, [16]byte{})
 	a.Attribution = "snapshot"
 	end.Process = addTo(end.Process, a)
+	if ev.Flags&FlagSelf != 0 {
+		c.server.Process, c.accepted = c.client.Process, true
+	}
 }
 
 // addTo notes one more process that holds what standing holds.

@@ -262,7 +262,7 @@ func TestLook(t *testing.T) {
 			look: isConn,
 			steps: []step{
 				serve(100, 1, srv, "127.0.0.1:80"), wants(700), wants(1300), listen(1350, 1, oth, "127.0.0.1:80"),
-				func(s *scene) { s.table.Look([]SockEvent{row(1, srv, "127.0.0.1:80")}, 0) }, c.connect(1360), drain,
+				func(s *scene) { s.table.Look([]SockEvent{row(1, srv, "127.0.0.1:80")}, 0, true) }, c.connect(1360), drain,
 			},
 			want: []string{"no", "yes", "1360ms #7 connect cli/20 127.0.0.1:40000 > oth/30(shared srv/10,oth/30) 127.0.0.1:80 took=1ms"},
 		},
@@ -319,7 +319,7 @@ func TestLook(t *testing.T) {
 			name: "a descriptor that is passed on is followed by a look, however long the last one took",
 			look: isConn,
 			steps: []step{
-				serve(100, 1, srv, "127.0.0.1:80"), func(s *scene) { s.table.Look(nil, time.Hour) }, wants(1000),
+				serve(100, 1, srv, "127.0.0.1:80"), func(s *scene) { s.table.Look(nil, time.Hour, false) }, wants(1000),
 				observeTask(task(KindReceived, 1000, nobody, child)), wants(1199), wants(1200), wants(1201),
 			},
 			want: []string{"no", "no", "yes", "no"},

@@ -47,8 +47,8 @@ type Table struct {
 	conns map[uint64]*conn
 	flows int // UDP among conns
 
-	listening map[uint16]map[*sock]struct{} // TCP listeners by port number, in every namespace
-	pending   []*conn                       // connects that wait, oldest first
+	servers   map[serverKey]map[*sock]struct{} // listeners, and UDP sockets that bind() was called for, in every namespace
+	pending   []*conn                          // connects that wait, oldest first
 	snapshot  snapshot
 	holding   map[*Process]int // sockets of the ledger that a process holds
 	lookAt    uint64           // when the table of open files is due, after a fork; 0: it is not
@@ -100,7 +100,7 @@ func New(cfg Config) *Table {
 		ports:     make(map[portKey]*port),
 		socks:     make(map[uint64]*sock),
 		conns:     make(map[uint64]*conn),
-		listening: make(map[uint16]map[*sock]struct{}),
+		servers:   make(map[serverKey]map[*sock]struct{}),
 		lost:      make(map[string]uint64),
 		holding:   make(map[*Process]int),
 		datagrams: make(map[datagramKey]*SummaryRecord),

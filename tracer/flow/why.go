@@ -191,9 +191,7 @@ func (t *Table) explainConnect(r *Record, c *conn) {
 		if p != nil {
 			rc.LastListener = t.lastListener(p, c.server.Address)
 		}
-		if c.ev.Proto == TCP {
-			rc.Nearby = t.nearby(c)
-		}
+		rc.Nearby = t.nearby(c)
 	}
 }
 
@@ -215,8 +213,8 @@ func (t *Table) lastListener(p *port, dst netip.Addr) *LastListener {
 // on another address, in another network namespace.
 func (t *Table) nearby(c *conn) []Nearby {
 	var list []Nearby
-	for k := range t.listening[c.ev.ServerPort] {
-		n := Nearby{Address: k.addr, Port: k.key.port, Process: k.proc, Netns: k.key.netns}
+	for k := range t.servers[serverKey{c.ev.ServerPort, c.ev.Proto}] {
+		n := Nearby{Address: k.addr, Port: k.key.port, Process: k.standing(), Netns: k.key.netns}
 		switch {
 		case k.key.netns != c.ev.Netns:
 			n.Because = "netns"
