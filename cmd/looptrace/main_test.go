@@ -57,8 +57,11 @@ func params(dir string) testscript.Params {
 			"json":  isJSON,
 		},
 		Condition: func(name string) (bool, error) {
-			if name == "root" {
+			switch name {
+			case "root":
 				return os.Geteuid() == 0, nil
+			case "guest": // an emulated one, which has busybox's programs only
+				return os.Getenv("LOOPTRACE_FORMS") != "", nil
 			}
 			return false, fmt.Errorf("unknown condition %q", name)
 		},
