@@ -330,6 +330,20 @@ static __always_inline void conn_left(struct tcp_sock *tp, const struct ends *e,
 	finish_if_over(&t, c, now);
 }
 
+/* Half of a connection's state changes say nothing that another does not. */
+static __always_inline bool state_matters(int old, int new)
+{
+	switch (new) {
+	case TCP_ESTABLISHED:
+	case TCP_SYN_SENT:
+	case TCP_CLOSE:
+	case TCP_LISTEN:
+		return true;
+	default:
+		return new == TCP_FIN_WAIT1 &&old == TCP_ESTABLISHED;
+	}
+}
+
 /* The one state hook, the same in every form: tp_btf/inet_sock_set_state. `second`: its twin. */
 static __always_inline void state_changed(struct sock *sk, int old, int new, bool second)
 {
@@ -338,12 +352,6 @@ static __always_inline void state_changed(struct sock *sk, int old, int new, boo
 	struct ends e;
 	u64 key;
 
-	if (new == TCP_SYN_RECV || new == TCP_CLOSE_WAIT ||
-	    (new == TCP_FIN_WAIT1 &&old != TCP_ESTABLISHED))
-		return;
-	if (new != TCP_ESTABLISHED &&new != TCP_SYN_SENT &&new != TCP_FIN_WAIT1 &&new !=
-	    TCP_CLOSE &&new != TCP_LISTEN)
-		return;
 	tp = bpf_skc_to_tcp_sock(sk);
 	if (!tp)
 		return; /* an MPTCP socket, whose subflow comes here too */

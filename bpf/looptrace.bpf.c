@@ -32,6 +32,8 @@ const struct list_row *wire_list __attribute__((unused));
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(tp_state, struct sock *sk, int old, int new)
 {
+	if (!state_matters(old, new))
+		return 0;
 	STEADY(state_changed(sk, old, new, false); first_took(MARK_STATE, sk, old << 8 | new));
 	return 0;
 }
@@ -39,7 +41,7 @@ int BPF_PROG(tp_state, struct sock *sk, int old, int new)
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(tp_state_twin, struct sock *sk, int old, int new)
 {
-	if (!seen_by_first(MARK_STATE, sk, old << 8 | new))
+	if (state_matters(old, new) && !seen_by_first(MARK_STATE, sk, old << 8 | new))
 		STEADY(state_changed(sk, old, new, true));
 	return 0;
 }
