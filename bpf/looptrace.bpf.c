@@ -13,7 +13,7 @@
 
 #include "event.h"
 #include "conn.h"
-#include "list.h"
+#include "iter.h"
 #include "pass.h"
 #include "proc.h"
 #include "snapshot.h"
@@ -25,7 +25,6 @@ char LICENSE[] SEC("license") = "GPL";
 /* Keeps the wire's types in this object's BTF, for the test that compares them with Go's. */
 const struct exec_event *wire_exec __attribute__((unused));
 const struct in_use_event *wire_in_use __attribute__((unused));
-const struct list_row *wire_list __attribute__((unused));
 
 /* ---- every form ---- */
 
@@ -127,37 +126,11 @@ int BPF_PROG(tp_rename, struct task_struct *task, const char *comm)
 	return 0;
 }
 
-/* Locals: clang would read ctx again, and the verifier forget that it is not NULL. */
-#define SNAPSHOT(name, body)                                                                       \
-	SEC("iter/task_file")                                                                      \
-	int name(struct bpf_iter__task_file *ctx)                                                  \
-	{                                                                                          \
-		struct task_struct *task = ctx->task;                                              \
-		struct file *file = ctx->file;                                                     \
-                                                                                                   \
-		if (!task || !file)                                                                \
-			return 0;                                                                  \
-		asm volatile("" : "+r"(task));                                                     \
-		body(ctx->meta->seq, task, file);                                                  \
-		return 0;                                                                          \
-	}
+OPEN_FILES(it_ports, snapshot_port)
+OPEN_FILES(it_conns, snapshot_conn)
+OPEN_FILES(it_held, held_by_file)
 
-SNAPSHOT(it_ports, snapshot_port)
-SNAPSHOT(it_conns, snapshot_conn)
-SNAPSHOT(it_held, held_by_file)
-SNAPSHOT(it_list, list_file)
-
-SEC("iter/tcp")
-int it_tcp(struct bpf_iter__tcp *ctx)
-{
-	struct sock_common *skc = ctx->sk_common;
-
-	if (!skc)
-		return 0;
-	asm volatile("" : "+r"(skc));
-	held_by_tcp(ctx->meta->seq, skc);
-	return 0;
-}
+TCP_TABLE(it_tcp)
 
 /* ---- fentry and fexit ---- */
 

@@ -204,15 +204,14 @@ func goName(fields [][2]string, i int, c string) string {
 
 func cStruct(t *testing.T, name string) *btf.Struct {
 	t.Helper()
-	spec, err := loadLooptrace()
-	if err != nil {
-		t.Fatal(err)
+	for _, spec := range objects(t) {
+		var s *btf.Struct
+		if spec.Types.TypeByName(name, &s) == nil {
+			return s
+		}
 	}
-	var s *btf.Struct
-	if err := spec.Types.TypeByName(name, &s); err != nil {
-		t.Fatalf("struct %s: %v", name, err)
-	}
-	return s
+	t.Fatalf("no object has a struct %s", name)
+	return nil
 }
 
 func sizeOf(t *testing.T, typ btf.Type) uint {

@@ -150,7 +150,7 @@ func openList(cfg ListConfig) (*hooks, error) {
 
 // listSpec gives the programs of a look and the maps that those use, nothing else.
 func listSpec(cfg ListConfig) (*ebpf.CollectionSpec, error) {
-	spec, err := loadLooptrace()
+	spec, err := loadLook()
 	if err != nil {
 		return nil, fmt.Errorf("read object: %w", err)
 	}

@@ -370,7 +370,6 @@ const (
 	looptraceProgFeV6Connect      = "fe_v6_connect"
 	looptraceProgItConns          = "it_conns"
 	looptraceProgItHeld           = "it_held"
-	looptraceProgItList           = "it_list"
 	looptraceProgItPorts          = "it_ports"
 	looptraceProgItTcp            = "it_tcp"
 	looptraceProgKpDgram          = "kp_dgram"
@@ -457,7 +456,6 @@ const (
 	looptraceVarWantUdp           = "want_udp"
 	looptraceVarWireExec          = "wire_exec"
 	looptraceVarWireInUse         = "wire_in_use"
-	looptraceVarWireList          = "wire_list"
 )
 
 // loadLooptrace returns the embedded CollectionSpec for looptrace.
@@ -523,7 +521,6 @@ type looptraceProgramSpecs struct {
 	FeV6Connect   *ebpf.ProgramSpec `ebpf:"fe_v6_connect"`
 	ItConns       *ebpf.ProgramSpec `ebpf:"it_conns"`
 	ItHeld        *ebpf.ProgramSpec `ebpf:"it_held"`
-	ItList        *ebpf.ProgramSpec `ebpf:"it_list"`
 	ItPorts       *ebpf.ProgramSpec `ebpf:"it_ports"`
 	ItTcp         *ebpf.ProgramSpec `ebpf:"it_tcp"`
 	KpDgram       *ebpf.ProgramSpec `ebpf:"kp_dgram"`
@@ -641,7 +638,6 @@ type looptraceVariableSpecs struct {
 	WantUdp      *ebpf.VariableSpec `ebpf:"want_udp"`
 	WireExec     *ebpf.VariableSpec `ebpf:"wire_exec"`
 	WireInUse    *ebpf.VariableSpec `ebpf:"wire_in_use"`
-	WireList     *ebpf.VariableSpec `ebpf:"wire_list"`
 }
 
 // looptraceObjects contains all objects after they have been loaded into the kernel.
@@ -749,7 +745,6 @@ type looptraceVariables struct {
 	WantUdp      *ebpf.Variable `ebpf:"want_udp"`
 	WireExec     *ebpf.Variable `ebpf:"wire_exec"`
 	WireInUse    *ebpf.Variable `ebpf:"wire_in_use"`
-	WireList     *ebpf.Variable `ebpf:"wire_list"`
 }
 
 // looptracePrograms contains all programs after they have been loaded into the kernel.
@@ -777,7 +772,6 @@ type looptracePrograms struct {
 	FeV6Connect   *ebpf.Program `ebpf:"fe_v6_connect"`
 	ItConns       *ebpf.Program `ebpf:"it_conns"`
 	ItHeld        *ebpf.Program `ebpf:"it_held"`
-	ItList        *ebpf.Program `ebpf:"it_list"`
 	ItPorts       *ebpf.Program `ebpf:"it_ports"`
 	ItTcp         *ebpf.Program `ebpf:"it_tcp"`
 	KpDgram       *ebpf.Program `ebpf:"kp_dgram"`
@@ -853,7 +847,6 @@ func (p *looptracePrograms) Close() error {
 		p.FeV6Connect,
 		p.ItConns,
 		p.ItHeld,
-		p.ItList,
 		p.ItPorts,
 		p.ItTcp,
 		p.KpDgram,

@@ -146,9 +146,6 @@ func hasOther(name string, kernel *kernelTypes) bool {
 }
 
 func belongs(name string, form Form) bool {
-	if name == listProgram {
-		return false // it is for those who attach nothing
-	}
 	if strings.HasPrefix(name, "it_") {
 		return true
 	}

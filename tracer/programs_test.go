@@ -4,6 +4,7 @@ package tracer
 
 import (
 	"bytes"
+	"errors"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -66,15 +67,24 @@ func bareKernel(t *testing.T) *kernelTypes {
 // TestAtomics: kernels before 5.12 know one atomic instruction, add without its result, and refuse the
 // object for any other. The compiler makes those of additions too.
 func TestAtomics(t *testing.T) {
-	spec, err := loadLooptrace()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, prog := range spec.Programs {
-		for i := range prog.Instructions {
-			if op := prog.Instructions[i].OpCode.AtomicOp(); op != asm.InvalidAtomic && op != asm.AddAtomic {
-				t.Errorf("%s, instruction %d: %v", name, i, prog.Instructions[i])
+	for _, spec := range objects(t) {
+		for name, prog := range spec.Programs {
+			for i := range prog.Instructions {
+				if op := prog.Instructions[i].OpCode.AtomicOp(); op != asm.InvalidAtomic && op != asm.AddAtomic {
+					t.Errorf("%s, instruction %d: %v", name, i, prog.Instructions[i])
+				}
 			}
 		}
 	}
+}
+
+// objects gives what the compiler made of the kernel side: of a run, and of a look.
+func objects(t *testing.T) []*ebpf.CollectionSpec {
+	t.Helper()
+	run, err := loadLooptrace()
+	look, lookErr := loadLook()
+	if err = errors.Join(err, lookErr); err != nil {
+		t.Fatal(err)
+	}
+	return []*ebpf.CollectionSpec{run, look}
 }
