@@ -497,7 +497,8 @@ int BPF_PROG(tp_uring_res, void *ring, struct io_kiocb *req, u64 user_data, int 
 SEC("tp_btf/sock_send_length")
 int BPF_PROG(tp_send, struct sock *sk, int ret, int flags)
 {
-	STEADY(send_returned(sk, ret));
+	if (sk->sk_protocol == IPPROTO_UDP)
+		STEADY(send_returned(sk, ret));
 	return 0;
 }
 

@@ -258,11 +258,12 @@ static __always_inline void uring_complete(struct io_kiocb *req, int res)
 		listen_returned(inner_sock(sk), res);
 }
 
+/* A UDP socket has sent, or has not. */
 static __always_inline void send_returned(struct sock *sk, int ret)
 {
 	struct request none = {};
 
-	if (BPF_CORE_READ(sk, sk_protocol) != IPPROTO_UDP || !inet_proto(sk))
+	if (!inet_proto(sk))
 		return;
 	if (datagram_ends(ret) || ret < 0)
 		return;

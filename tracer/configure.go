@@ -5,6 +5,7 @@ package tracer
 import (
 	"fmt"
 	"os"
+	"runtime"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -41,6 +42,7 @@ func configure(spec *ebpf.CollectionSpec, cfg Config) error {
 	s.set("want_udp", flag(wantsProto(f.Protos, flow.UDP)))
 	s.set("summarize", cfg.Summary > 0)
 	s.set("sends_end", spec.Programs["tp_send"] != nil)
+	spec.Maps["events"].MaxEntries = ringSize(runtime.NumCPU())
 	if !f.Drops() && cfg.Summary == 0 {
 		spec.Maps["remains_by_end"].MaxEntries = 1 // nothing is kept from the ledger
 	}
@@ -67,6 +69,16 @@ func configure(spec *ebpf.CollectionSpec, cfg Config) error {
 	s.set("process_bits", match)
 	s.set("exclude_bits", exclude)
 	return s.err
+}
+
+// ringSize is for as many processors as fill the ring, of which the reader has one: a quarter of a second's
+// records of the most that each does. All of it counts as looptrace's memory, twice: it is mapped so.
+func ringSize(cpus int) uint32 {
+	size := uint32(8 << 20)
+	for n := 4; n < cpus && size < 64<<20; n *= 2 {
+		size *= 2
+	}
+	return size
 }
 
 // portsOf gives the ports that records may be of, where the filter says: those of targets too, if
