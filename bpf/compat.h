@@ -143,7 +143,7 @@ extern void bpf_preempt_enable(void) __ksym __weak;
  * finds another mark it takes the event. That may be once too often (an interrupt between the two
  * leaves its own mark), so these bodies do nothing the second time.
  */
-enum mark_hook { MARK_STATE, MARK_DESTROY, MARK_EXEC, MARK_FORK, MARK_EXIT, MARK_HOOKS };
+enum mark_hook { MARK_STATE, MARK_DESTROY, MARK_EXEC, MARK_FORK, MARK_EXIT, MARK_SEND, MARK_HOOKS };
 
 struct mark {
 	u64 of; /* a socket or a task */

@@ -498,6 +498,14 @@ SEC("tp_btf/sock_send_length")
 int BPF_PROG(tp_send, struct sock *sk, int ret, int flags)
 {
 	if (sk->sk_protocol == IPPROTO_UDP)
+		STEADY(send_returned(sk, ret); first_took(MARK_SEND, sk, ret));
+	return 0;
+}
+
+SEC("tp_btf/sock_send_length")
+int BPF_PROG(tp_send_twin, struct sock *sk, int ret, int flags)
+{
+	if (sk->sk_protocol == IPPROTO_UDP && !seen_by_first(MARK_SEND, sk, ret))
 		STEADY(send_returned(sk, ret));
 	return 0;
 }

@@ -416,6 +416,7 @@ const (
 	looptraceProgTpRename         = "tp_rename"
 	looptraceProgTpRetransmit     = "tp_retransmit"
 	looptraceProgTpSend           = "tp_send"
+	looptraceProgTpSendTwin       = "tp_send_twin"
 	looptraceProgTpState          = "tp_state"
 	looptraceProgTpStateTwin      = "tp_state_twin"
 	looptraceProgTpUringCqe       = "tp_uring_cqe"
@@ -567,6 +568,7 @@ type looptraceProgramSpecs struct {
 	TpRename      *ebpf.ProgramSpec `ebpf:"tp_rename"`
 	TpRetransmit  *ebpf.ProgramSpec `ebpf:"tp_retransmit"`
 	TpSend        *ebpf.ProgramSpec `ebpf:"tp_send"`
+	TpSendTwin    *ebpf.ProgramSpec `ebpf:"tp_send_twin"`
 	TpState       *ebpf.ProgramSpec `ebpf:"tp_state"`
 	TpStateTwin   *ebpf.ProgramSpec `ebpf:"tp_state_twin"`
 	TpUringCqe    *ebpf.ProgramSpec `ebpf:"tp_uring_cqe"`
@@ -818,6 +820,7 @@ type looptracePrograms struct {
 	TpRename      *ebpf.Program `ebpf:"tp_rename"`
 	TpRetransmit  *ebpf.Program `ebpf:"tp_retransmit"`
 	TpSend        *ebpf.Program `ebpf:"tp_send"`
+	TpSendTwin    *ebpf.Program `ebpf:"tp_send_twin"`
 	TpState       *ebpf.Program `ebpf:"tp_state"`
 	TpStateTwin   *ebpf.Program `ebpf:"tp_state_twin"`
 	TpUringCqe    *ebpf.Program `ebpf:"tp_uring_cqe"`
@@ -893,6 +896,7 @@ func (p *looptracePrograms) Close() error {
 		p.TpRename,
 		p.TpRetransmit,
 		p.TpSend,
+		p.TpSendTwin,
 		p.TpState,
 		p.TpStateTwin,
 		p.TpUringCqe,

@@ -22,13 +22,14 @@ var formPrefixes = map[Form][]string{
 
 // tracepointOnly are the programs on BTF tracepoints that stand in for what a kernel function shows
 // the other forms.
-var tracepointOnly = []string{"tp_uring_cqe", "tp_uring_res", "tp_send"}
+var tracepointOnly = []string{"tp_uring_cqe", "tp_uring_res", "tp_send", "tp_send_twin"}
 
 // optional are the programs without which a record or a field is missing, but nothing is wrong.
 // Each names what is lost, for doctor.
 var optional = map[string]string{
 	"tp_error":        "refused UDP datagrams (tracepoint inet_sk_error_report, since 5.14)",
 	"tp_send":         "first datagrams of connected UDP sockets (tracepoint sock_send_length, since 6.3)",
+	"tp_send_twin":    "first datagrams of connected UDP sockets (tracepoint sock_send_length, since 6.3)",
 	"tp_uring_cqe":    "io_uring (tracepoint io_uring_complete)",
 	"tp_uring_res":    "io_uring (tracepoint io_uring_complete)",
 	"fe_receive":      "who holds a socket since it was passed on, within a second (kernel built without security modules)",
