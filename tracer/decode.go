@@ -81,7 +81,8 @@ func (t *Tracer) observe(raw []byte) error {
 
 func (t *Tracer) observeInUse(ev *flow.SockEvent, way *flow.HeldRow) {
 	if t.jiffy == 0 && way.Jiffies != 0 {
-		if t.jiffy = jiffyOf(way.Jiffies, monotonic()); t.jiffy != 0 {
+		at := ev.Time - (boottime() - monotonic()) // they were read as the call failed
+		if t.jiffy = jiffyOf(way.Jiffies, at, at); t.jiffy != 0 {
 			t.table.SetJiffy(t.jiffy)
 		}
 	}

@@ -68,6 +68,7 @@ func (t *Tracer) ask(asked flow.Asked) *flow.Answer {
 	if err := t.hooks.coll.Variables["asked_netns"].Set(asked.Netns); err == nil {
 		_ = t.hooks.rows("it_held", heldSize, take)
 	}
+	from := monotonic()
 	inNetns(asked, func() {
 		_ = t.hooks.rows("it_tcp", heldSize, take)
 		if _, err := fmt.Sscan(firstLine("/proc/sys/net/ipv4/ip_local_port_range"), &a.Low, &a.High); err != nil {
@@ -76,7 +77,7 @@ func (t *Tracer) ask(asked flow.Asked) *flow.Answer {
 	})
 	for i := range a.Rows {
 		if jiffies := a.Rows[i].Jiffies; jiffies != 0 {
-			a.Jiffy = jiffyOf(jiffies, monotonic())
+			a.Jiffy = jiffyOf(jiffies, from, monotonic())
 			break
 		}
 	}
@@ -154,9 +155,10 @@ const (
 	jiffiesApart = 250 * time.Millisecond
 )
 
-// jiffyOf finds the length of a jiffy, which the kernel tells nobody, from the clock that jiffies
-// count: of the values that HZ may have, the one that fits. 0: none does, or more than one.
-func jiffyOf(jiffies, monotonic uint64) (jiffy time.Duration) {
+// jiffyOf finds the length of a jiffy, which the kernel tells nobody, from the clock that jiffies count: of the
+// values that HZ may have, the one that fits. They were read between two moments of CLOCK_MONOTONIC. 0: none
+// fits, or more than one.
+func jiffyOf(jiffies, from, to uint64) (jiffy time.Duration) {
 	best, second := time.Duration(math.MaxInt64), time.Duration(math.MaxInt64)
 	for _, hz := range hertz {
 		ticks := int64(jiffies - uint64(uint32(-initialJiffies*int64(hz))))
@@ -164,7 +166,7 @@ func jiffyOf(jiffies, monotonic uint64) (jiffy time.Duration) {
 			continue
 		}
 		passed := time.Duration(ticks/int64(hz))*time.Second + time.Duration(ticks%int64(hz))*time.Second/time.Duration(hz)
-		off := (passed - time.Duration(monotonic)).Abs()
+		off := max(time.Duration(from)-passed, passed-time.Duration(to), 0)
 		if off < best {
 			best, second, jiffy = off, best, time.Second/time.Duration(hz)
 		} else {

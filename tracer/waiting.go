@@ -15,7 +15,7 @@ import (
 func (l *Lister) addWaiting(to *Listing) {
 	for _, asked := range namespaces() {
 		a := &flow.Answer{Netns: asked.Netns}
-		entered := false
+		entered, from := false, monotonic()
 		inNetns(asked, func() {
 			err := l.hooks.rows(waitProgram, heldSize, func(raw []byte) {
 				if row, err := heldRow(raw); err == nil && row.Netns == asked.Netns {
@@ -31,7 +31,7 @@ func (l *Lister) addWaiting(to *Listing) {
 			continue
 		}
 		if len(a.Rows) > 0 {
-			a.Jiffy = jiffyOf(a.Rows[0].Jiffies, monotonic())
+			a.Jiffy = jiffyOf(a.Rows[0].Jiffies, from, monotonic())
 		}
 		for _, held := range a.Waiting(&l.cfg.Filter) {
 			to.Waiting = append(to.Waiting, Waiting{Netns: a.Netns, Holder: held})
