@@ -29,6 +29,7 @@ static __always_inline void fill_conn(struct conn_event *ev, u16 kind, const str
 	ev->s2c_bytes = c->s2c_bytes;
 	ev->client = c->client;
 	ev->server = c->server;
+	ev->last = c->last;
 	__builtin_memcpy(ev->client_addr, c->client_addr, 16);
 	__builtin_memcpy(ev->server_addr, c->server_addr, 16);
 	ev->client_port = c->client_port;
@@ -187,6 +188,8 @@ static __always_inline void note_remains(const struct conn *c, u32 netns, u64 no
 		end_key(&key, c->server_addr, c->server_port, c->client_addr, c->client_port,
 			netns);
 	}
+	if (c->last.tgid)
+		left.owner = c->last;
 	bpf_map_update_elem(&remains_by_end, &key, &left, BPF_ANY);
 }
 
@@ -251,6 +254,21 @@ static __always_inline void finish_if_over(struct tuple *t, struct conn *c, u64 
 		submit(ev);
 }
 
+/*
+ * close() or shutdown() sends a FIN, always in the context of the process that calls it. It may be another than
+ * who dialled or accepted: a child, or whom the descriptor was passed to. What is left is that one's.
+ */
+static __always_inline void note_closer(struct conn *c, const struct process_id *end)
+{
+	struct owner o;
+
+	if (!pidns && bpf_get_current_pid_tgid() >> 32 == end->tgid)
+		return;
+	current_owner(&o);
+	if (o.tgid && o.tgid != end->tgid)
+		id_of(&c->last, &o);
+}
+
 /* ESTABLISHED -> FIN_WAIT1: this end's FIN is the first. */
 static __always_inline void conn_closing(struct tcp_sock *tp, const struct ends *e)
 {
@@ -264,9 +282,11 @@ static __always_inline void conn_closing(struct tcp_sock *tp, const struct ends 
 	switch (end_of(c, (u64)tp)) {
 	case END_CLIENT:
 		c->closer = CLOSER_CLIENT;
+		note_closer(c, &c->client);
 		break;
 	case END_SERVER:
 		c->closer = CLOSER_SERVER;
+		note_closer(c, &c->server);
 		break;
 	default:
 		break;

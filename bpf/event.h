@@ -21,6 +21,8 @@ enum kind {
 	KIND_RENAME = 10,
 	KIND_REFUSED = 11, /* a UDP flow met port unreachable */
 	KIND_RECEIVED = 12, /* a process got a descriptor of a socket that holds a port */
+	KIND_MOVED = 13, /* a process is in another cgroup */
+	KIND_PEER = 14, /* connect() of a UDP socket that had a port: whom it talks to */
 };
 
 enum event_flag {
@@ -73,7 +75,10 @@ struct event_header {
 	u32 netns;
 };
 
-/* KIND_BIND, KIND_LISTEN, KIND_RELEASE, and the snapshot's rows of sockets */
+/*
+ * KIND_BIND, KIND_LISTEN, KIND_RELEASE, KIND_PEER, and the snapshot's rows of sockets. Without FLAG_REQUESTED
+ * req_addr and req_port are the peer of a UDP socket; port 0: it takes what anybody sends.
+ */
 struct sock_event {
 	struct event_header h;
 	u64 id;
@@ -103,6 +108,8 @@ struct conn_event {
 	u64 s2c_bytes;
 	struct process_id client;
 	struct process_id server; /* who accepted; tgid 0 before that */
+	struct process_id
+		last; /* close: who closed the end that closed first, where it is another than the end's */
 	u64 server_sock; /* UDP: id of the socket that was bound to the server's port */
 	u64 client_sock; /* id of the client's socket, which has records of its own: UDP, or bound first */
 	u8 client_addr[16];
@@ -118,7 +125,7 @@ struct conn_event {
 	char thread[THREAD_NAME]; /* of the client in connect, of the acceptor in accept */
 };
 
-/* KIND_EXEC and KIND_FORK carry what names a process; the others its head only. */
+/* KIND_EXEC carries what names a process, KIND_MOVED its cgroup of that; the others the head only. */
 struct task_event {
 	struct event_header h; /* netns is not filled */
 	struct process_id task;
@@ -228,7 +235,7 @@ enum counter {
 _Static_assert(sizeof(struct owner) == 32, "wire");
 _Static_assert(sizeof(struct event_header) == 16, "wire");
 _Static_assert(sizeof(struct sock_event) == 128, "wire");
-_Static_assert(sizeof(struct conn_event) == 168, "wire");
+_Static_assert(sizeof(struct conn_event) == 184, "wire");
 _Static_assert(sizeof(struct task_event) == 64, "wire");
 _Static_assert(sizeof(struct held_row) == 136, "wire");
 _Static_assert(sizeof(struct in_use_event) == 264, "wire");

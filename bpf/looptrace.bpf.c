@@ -119,6 +119,14 @@ int BPF_PROG(tp_exit_twin, struct task_struct *task)
 	return 0;
 }
 
+SEC("tp_btf/cgroup_attach_task")
+int BPF_PROG(tp_moved, struct cgroup *to, const char *path, struct task_struct *task,
+	     bool threadgroup)
+{
+	STEADY(process_moved(task, threadgroup));
+	return 0;
+}
+
 SEC("tp_btf/task_rename")
 int BPF_PROG(tp_rename, struct task_struct *task, const char *comm)
 {

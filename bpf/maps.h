@@ -47,6 +47,7 @@ struct conn {
 	u64 s2c_bytes;
 	struct process_id client;
 	struct process_id server; /* who accepted */
+	struct process_id last; /* who closed the end that closed first; tgid 0: as above */
 	u8 client_addr[16];
 	u8 server_addr[16];
 	u16 client_port;

@@ -67,7 +67,10 @@ static __always_inline void put_range(struct sock_event *ev, struct sock *sk)
 	ev->range_high = range >> 16;
 }
 
-/* Writes the bind record of a socket and remembers it; returns its id, 0 where it holds no port. */
+/*
+ * Writes the bind record of a socket and remembers it; returns its id, 0 where it holds no port. A
+ * request that is not known may name the peer.
+ */
 static __always_inline u64 note_bound(struct sock *sk, const struct ends *e, u16 proto,
 				      const struct request *req, const struct owner *o)
 {
@@ -371,6 +374,21 @@ static __always_inline void unlistened(struct tcp_sock *tp, const struct ends *e
 		bpf_map_delete_elem(&bound_by_sock, &key);
 }
 
+/* From here on the socket takes what its peer sends, and nothing else. */
+static __always_inline void tell_peer(const struct bound *b, const struct ends *e,
+				      const struct owner *o)
+{
+	struct sock_event *ev = reserve(sizeof(*ev), KIND_PEER, bpf_ktime_get_boot_ns());
+
+	if (!ev)
+		return;
+	fill_sock(ev, e, b->proto, o);
+	ev->id = b->id;
+	copy_address(ev->req_addr, &e->remote);
+	ev->req_port = e->rport;
+	submit(ev);
+}
+
 /*
  * connect() of a datagram socket returned. It gives a port to one that had none; AF_UNSPEC takes
  * away one that the kernel had picked (__udp_disconnect).
@@ -378,7 +396,7 @@ static __always_inline void unlistened(struct tcp_sock *tp, const struct ends *e
 static __always_inline void dgram_connected(struct sock *sk)
 {
 	u64 key = (u64)sk;
-	struct request none = {};
+	struct request peer = {};
 	struct bound *b;
 	struct owner o;
 	struct ends e;
@@ -390,10 +408,15 @@ static __always_inline void dgram_connected(struct sock *sk)
 		return;
 	ends_probed((struct inet_sock *)sk, &e);
 	e.netns = 0;
+	peer.addr = e.remote;
+	peer.port = e.rport;
 	b = bpf_map_lookup_elem(&bound_by_sock, &key);
 	if (e.lport && (!b || !b->port) && addressed(&e)) {
 		e.netns = sock_netns(sk);
-		note_bound(sk, &e, IPPROTO_UDP, &none, &o);
+		note_bound(sk, &e, IPPROTO_UDP, &peer, &o);
+	} else if (e.lport && b) {
+		e.netns = b->netns;
+		tell_peer(b, &e, &o);
 	} else if (!e.lport && b && b->port) {
 		emit_release(b, &e, &o, REASON_SHUTDOWN, 0, 0);
 		port_freed(b);

@@ -22,6 +22,25 @@ static __always_inline void process_exec(struct task_struct *task)
 	submit(e);
 }
 
+/* A process moved itself, or was moved, into another cgroup of whatever hierarchy. */
+static __always_inline void process_moved(struct task_struct *task, bool threadgroup)
+{
+	struct exec_event *e;
+
+	if (!tgid_of(task) ||
+	    (!threadgroup && BPF_CORE_READ(task, tgid) != BPF_CORE_READ(task, pid)))
+		return;
+	e = reserve(sizeof(*e), KIND_MOVED, bpf_ktime_get_boot_ns());
+	if (!e)
+		return;
+	fill_task(&e->t, task);
+	e->args_len = 0;
+	e->path_len = 0;
+	e->path_cut = 0;
+	read_cgroup(e, task);
+	submit(e);
+}
+
 static __always_inline void process_fork(struct task_struct *child)
 {
 	u32 tgid = tgid_of(child);

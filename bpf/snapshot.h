@@ -79,6 +79,8 @@ static __always_inline void row_of_port(struct seq_file *seq, struct sock *sk, u
 	ev->id = known->id;
 	ev->state = state;
 	ev->backlog = BPF_CORE_READ(sk, sk_max_ack_backlog);
+	copy_address(ev->req_addr, &e->remote);
+	ev->req_port = e->rport;
 	put_range(ev, sk);
 	bpf_seq_write(seq, ev, sizeof(*ev));
 }

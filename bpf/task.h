@@ -96,6 +96,9 @@ static __always_inline void read_path(struct exec_event *e, struct file *file)
 
 			if (up == mnt || dentry != root) {
 				e->path_cut = 0;
+				if (!i) /* a file of no directory: memfd_create(2) */
+					append_name(e->path, PATH_BYTES, &e->path_len,
+						    BPF_CORE_READ(dentry, d_name.name));
 				break;
 			}
 			dentry = BPF_CORE_READ(mnt, mnt_mountpoint);

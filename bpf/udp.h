@@ -89,6 +89,29 @@ static __always_inline void sending(const struct tuple *t, u16 family, u64 now)
 		count_loss(LOST_CALLS);
 }
 
+/* Whether a socket takes what comes from `from`: one that is connected has its peer alone. */
+static __always_inline bool takes(u64 sk, const struct ends *from)
+{
+	struct ends e;
+
+	ends_probed((struct inet_sock *)sk, &e);
+	return !e.rport || (e.rport == from->lport && e.remote.d[0] == from->local.d[0] &&
+			    e.remote.d[1] == from->local.d[1]);
+}
+
+/* Whether a datagram from the socket `id` to `peer` is of a flow that is told; peer 0: nobody can say whom it meets. */
+static __always_inline bool is_told(struct flow *f, u64 id, u64 peer, bool any_peer)
+{
+	if (f->client_sock == id && (any_peer || f->server_sock == peer))
+		return true;
+	if (f->server_sock == id && (any_peer || f->client_sock == peer))
+		return true;
+	if (f->server_sock || (!any_peer && f->client_sock != peer))
+		return false;
+	f->server_sock = id; /* which of them it met: this one answers */
+	return true;
+}
+
 /*
  * A process sends a datagram on `sk`, to req->addr where it named one, else to the socket's peer.
  * The kernel has already picked a port for a socket that had none (inet_send_prepare). `sent`: it did send it,
@@ -146,14 +169,13 @@ static __always_inline void datagram(struct sock *sk, const struct request *req,
 			sending(&t, e.family, bpf_ktime_get_boot_ns()); /* its end was missed */
 			return;
 		}
-		if (known->client_sock == id && (any_peer || known->server_sock == peer_id))
+		if (is_told(known, id, peer_id, any_peer))
 			return;
-		if (known->server_sock == id && (any_peer || known->client_sock == peer_id))
+	}
+	if (peer_id && !takes(peer->sk, &e)) {
+		peer_id = 0;
+		if (known && is_told(known, id, 0, false))
 			return;
-		if (!known->server_sock && (any_peer || known->client_sock == peer_id)) {
-			known->server_sock = id; /* which of them it met: this one answers */
-			return;
-		}
 	}
 	u64 now = bpf_ktime_get_boot_ns();
 

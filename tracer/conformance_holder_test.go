@@ -121,6 +121,32 @@ func holderScenes() []scene {
 			},
 		},
 		{
+			name: "holder_time_wait_child", does: "a child of who accepted closes last, and first of both ends: TIME_WAIT is the child's", show: holderShow,
+			play: func(s *stage) {
+				server, client := s.actor("server"), s.actor("client")
+				at := server.listen("l", "tcp4", "127.0.0.1:0", "P")
+				client.dial("c", "tcp4", at)
+				server.do("accept l s")
+				child := server.fork("child", 0)
+				server.do("close s")
+				server.do("close l")
+				child.do("close l")
+				child.do("close s")
+				client.do("recv c 1")
+				client.do("close c")
+				taken(s, "tcp4", at)
+			},
+			want: []string{
+				"bind process=server address=127.0.0.1 port=P",
+				"listen process=server address=127.0.0.1 port=P",
+				"connect port=P client.process=client server.process=server",
+				"accept port=P client.process=client server.process=server",
+				"release process=child address=127.0.0.1 port=P reason=close",
+				"close port=P client.process=client server.process=server closed_by=server",
+				"bind error.type=EADDRINUSE process=other address=127.0.0.1 port=P holder.kind=time_wait holder.address=127.0.0.1 holder.process=child",
+			},
+		},
+		{
 			name: "holder_listen", does: "two SO_REUSEADDR binds succeed, the second listen() does not", show: holderShow,
 			play: func(s *stage) {
 				server, other := s.actor("server"), s.actor("other")
@@ -270,6 +296,20 @@ func holderScenes() []scene {
 			},
 		},
 		{
+			name: "holder_moved", does: "the holder is moved into a container, and executes nothing there",
+			show: append([]string{"holder.container.id", "holder.container.runtime.name"}, holderShow...),
+			play: func(s *stage) {
+				server := s.moved("server")
+				taken(s, "tcp4", server.listen("l", "tcp4", "127.0.0.1:0", "P"))
+			},
+			want: []string{
+				"bind process=server address=127.0.0.1 port=P",
+				"listen process=server address=127.0.0.1 port=P",
+				"bind error.type=EADDRINUSE process=other address=127.0.0.1 port=P holder.container.id=" + containerID +
+					" holder.container.runtime.name=docker holder.kind=listener holder.address=127.0.0.1 holder.process=server",
+			},
+		},
+		{
 			name: "holder_udp", does: "a UDP port that another process has bound", show: holderShow,
 			play: func(s *stage) { taken(s, "udp4", s.actor("server").bind("u", "udp4", "127.0.0.1:0", "P")) },
 			want: []string{
@@ -282,9 +322,17 @@ func holderScenes() []scene {
 
 const containerID = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
-// contained starts an actor in a cgroup as Docker names them (systemd's driver), on a hierarchy that
-// is mounted for this process alone.
+// contained starts an actor in a cgroup as Docker names them. As runtimes do, it is moved first and executes then.
 func (s *stage) contained(name string) *player {
+	s.t.Helper()
+	p := s.moved(name)
+	p.exec(name)
+	return p
+}
+
+// moved starts an actor and moves it into a cgroup as Docker names them (systemd's driver), on a hierarchy that
+// is mounted for this process alone.
+func (s *stage) moved(name string) *player {
 	s.t.Helper()
 	files, err := openKernelFiles()
 	if err != nil {
@@ -308,6 +356,5 @@ func (s *stage) contained(name string) *player {
 	if err := os.WriteFile(filepath.Join(inner, "cgroup.procs"), []byte(strconv.Itoa(p.pid)), 0); err != nil {
 		s.t.Fatal(err)
 	}
-	p.exec(name) // as runtimes do: they move first and execute then
 	return p
 }

@@ -175,6 +175,34 @@ func udpScenes() []scene {
 			},
 		},
 		{
+			name: "udp_connected_elsewhere", does: "of two sockets on the port the one that fits better is connected to somebody else: the other gets the datagram", show: []string{"client.port"},
+			play: func(s *stage) {
+				server, other, client := s.actor("server"), s.actor("other"), s.actor("client")
+				for _, p := range []*player{server, other} {
+					p.do("socket u udp4")
+					p.do("set u reuseaddr")
+				}
+				server.do("bind u 0.0.0.0:5353")
+				other.do("bind u 127.0.0.1:5353")
+				other.do("connect u 127.0.0.1:9")
+				client.do("socket u udp4")
+				client.do("sendto u 1 127.0.0.1:5353")
+				s.port("C", client.addr("u").Port())
+				server.do("recv u 1")
+				server.do("close u")
+				client.do("close u")
+			},
+			want: []string{
+				"bind process=server address=0.0.0.0 port=5353",
+				"bind process=other address=127.0.0.1 port=5353",
+				"bind process=client address=0.0.0.0 port=C",
+				"connect port=5353 client.process=client server.process=server client.port=C",
+				"close port=5353 client.process=client server.process=server closed_by=server client.port=C",
+				"release process=server address=0.0.0.0 port=5353 reason=close",
+				"release process=client address=0.0.0.0 port=C reason=close",
+			},
+		},
+		{
 			name: "udp6", does: "a flow over ::1", show: []string{"network.type"},
 			play: func(s *stage) {
 				server, client := s.actor("server"), s.actor("client")

@@ -51,7 +51,7 @@ func (t *Tracer) observe(raw []byte) error {
 		if !t.own.has(ev) {
 			t.table.ObserveConn(ev)
 		}
-	case flow.KindBind, flow.KindListen, flow.KindRelease:
+	case flow.KindBind, flow.KindListen, flow.KindRelease, flow.KindPeer:
 		ev, err := sockEvent(raw)
 		if err != nil {
 			return err
@@ -66,7 +66,7 @@ func (t *Tracer) observe(raw []byte) error {
 			return errShort
 		}
 		t.table.ObserveTask((*flow.TaskEvent)(unsafe.Pointer(&raw[0])))
-	case flow.KindExec:
+	case flow.KindExec, flow.KindMoved:
 		ev, err := execEvent(raw)
 		if err != nil {
 			return err

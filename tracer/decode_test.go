@@ -60,6 +60,7 @@ func TestWireLayout(t *testing.T) {
 			{"s2c_bytes", "S2C"},
 			{"client", "Client"},
 			{"server", "Server"},
+			{"last", "Last"},
 			{"server_sock", "ServerSock"},
 			{"client_sock", "ClientSock"},
 			{"client_addr", "ClientAddr"},
@@ -239,7 +240,7 @@ func TestWireConstants(t *testing.T) {
 			"KIND_CONNECT": uint64(flow.KindConnect), "KIND_ACCEPT": uint64(flow.KindAccept), "KIND_CLOSE": uint64(flow.KindClose),
 			"KIND_EXEC": uint64(flow.KindExec), "KIND_FORK": uint64(flow.KindFork), "KIND_EXIT": uint64(flow.KindExit),
 			"KIND_RENAME": uint64(flow.KindRename), "KIND_REFUSED": uint64(flow.KindRefused),
-			"KIND_RECEIVED": uint64(flow.KindReceived),
+			"KIND_RECEIVED": uint64(flow.KindReceived), "KIND_MOVED": uint64(flow.KindMoved), "KIND_PEER": uint64(flow.KindPeer),
 		}},
 		{"FLAG", map[string]uint64{
 			"FLAG_EPHEMERAL": uint64(flow.FlagEphemeral), "FLAG_V6ONLY": uint64(flow.FlagV6Only), "FLAG_IMPLICIT": uint64(flow.FlagImplicit),

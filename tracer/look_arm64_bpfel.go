@@ -57,6 +57,12 @@ type lookConn struct {
 		Tgid  uint32
 		Uid   uint32
 	}
+	Last struct {
+		_     structs.HostLayout
+		Start uint64
+		Tgid  uint32
+		Uid   uint32
+	}
 	ClientAddr    [16]uint8
 	ServerAddr    [16]uint8
 	ClientPort    uint16
@@ -253,6 +259,12 @@ type lookScratch struct {
 			Uid   uint32
 		}
 		Server struct {
+			_     structs.HostLayout
+			Start uint64
+			Tgid  uint32
+			Uid   uint32
+		}
+		Last struct {
 			_     structs.HostLayout
 			Start uint64
 			Tgid  uint32

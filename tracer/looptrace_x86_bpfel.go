@@ -57,6 +57,12 @@ type looptraceConn struct {
 		Tgid  uint32
 		Uid   uint32
 	}
+	Last struct {
+		_     structs.HostLayout
+		Start uint64
+		Tgid  uint32
+		Uid   uint32
+	}
 	ClientAddr    [16]uint8
 	ServerAddr    [16]uint8
 	ClientPort    uint16
@@ -258,6 +264,12 @@ type looptraceScratch struct {
 			Tgid  uint32
 			Uid   uint32
 		}
+		Last struct {
+			_     structs.HostLayout
+			Start uint64
+			Tgid  uint32
+			Uid   uint32
+		}
 		ServerSock  uint64
 		ClientSock  uint64
 		ClientAddr  [16]uint8
@@ -413,6 +425,7 @@ const (
 	looptraceProgTpExitTwin       = "tp_exit_twin"
 	looptraceProgTpFork           = "tp_fork"
 	looptraceProgTpForkTwin       = "tp_fork_twin"
+	looptraceProgTpMoved          = "tp_moved"
 	looptraceProgTpRename         = "tp_rename"
 	looptraceProgTpRetransmit     = "tp_retransmit"
 	looptraceProgTpSend           = "tp_send"
@@ -565,6 +578,7 @@ type looptraceProgramSpecs struct {
 	TpExitTwin    *ebpf.ProgramSpec `ebpf:"tp_exit_twin"`
 	TpFork        *ebpf.ProgramSpec `ebpf:"tp_fork"`
 	TpForkTwin    *ebpf.ProgramSpec `ebpf:"tp_fork_twin"`
+	TpMoved       *ebpf.ProgramSpec `ebpf:"tp_moved"`
 	TpRename      *ebpf.ProgramSpec `ebpf:"tp_rename"`
 	TpRetransmit  *ebpf.ProgramSpec `ebpf:"tp_retransmit"`
 	TpSend        *ebpf.ProgramSpec `ebpf:"tp_send"`
@@ -817,6 +831,7 @@ type looptracePrograms struct {
 	TpExitTwin    *ebpf.Program `ebpf:"tp_exit_twin"`
 	TpFork        *ebpf.Program `ebpf:"tp_fork"`
 	TpForkTwin    *ebpf.Program `ebpf:"tp_fork_twin"`
+	TpMoved       *ebpf.Program `ebpf:"tp_moved"`
 	TpRename      *ebpf.Program `ebpf:"tp_rename"`
 	TpRetransmit  *ebpf.Program `ebpf:"tp_retransmit"`
 	TpSend        *ebpf.Program `ebpf:"tp_send"`
@@ -893,6 +908,7 @@ func (p *looptracePrograms) Close() error {
 		p.TpExitTwin,
 		p.TpFork,
 		p.TpForkTwin,
+		p.TpMoved,
 		p.TpRename,
 		p.TpRetransmit,
 		p.TpSend,

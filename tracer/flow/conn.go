@@ -78,7 +78,8 @@ func (t *Table) connected(ev *ConnEvent) {
 		return
 	}
 	if c.errno == eaddrnotavail && !c.client.HasPort {
-		if c.answer = t.known(ev.Netns, ev.Time); c.answer == nil && t.wait(doubt{conn: c}) {
+		d := doubt{conn: c}
+		if c.answer = t.answer(&d); c.answer == nil && t.wait(d) {
 			return
 		}
 	}
@@ -355,17 +356,21 @@ func (t *Table) waits(c *conn, ev *ConnEvent) {
 		return
 	}
 	w := timeWait{addr: end.Address, proc: end.Process, peer: netip.AddrPortFrom(peer.Address, peer.Port), since: ev.Time, ends: ev.Time + timeWaitLen}
+	if last := t.process(ev.Last, [16]byte{}); last.P != nil {
+		w.proc = last
+	}
 	w.proc.Short, w.proc.Thread = false, ""
-	p := t.portOf(portKey{ev.Netns, end.Port, TCP})
-	for i := range p.waiting {
-		if p.waiting[i].addr == w.addr || p.waiting[i].ends <= ev.Time {
-			p.waiting[i] = w
-			return
-		}
-	}
-	if len(p.waiting) < maxMemory {
+	t.portOf(portKey{ev.Netns, end.Port, TCP}).keep(w)
+}
+
+// keep enters a TIME_WAIT, instead of the oldest where there are many.
+func (p *port) keep(w timeWait) {
+	if len(p.waiting) < maxWaiting {
 		p.waiting = append(p.waiting, w)
+		return
 	}
+	p.waiting[p.oldest] = w
+	p.oldest = (p.oldest + 1) % maxWaiting
 }
 
 // refused: port unreachable came back for a UDP flow.
@@ -380,6 +385,11 @@ func (t *Table) refused(ev *ConnEvent) {
 
 // closeFlows ends the UDP flows of a socket that is gone.
 func (t *Table) closeFlows(k *sock, at uint64) {
+	for _, c := range t.pending {
+		if c.pending && c.met == k {
+			t.settleNow(c)
+		}
+	}
 	for len(k.flows) > 0 {
 		c := k.flows[len(k.flows)-1]
 		k.flows = k.flows[:len(k.flows)-1]

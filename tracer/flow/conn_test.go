@@ -591,6 +591,24 @@ func TestUDP(t *testing.T) {
 			},
 		},
 		{
+			name: "a socket that is connected takes what its peer sends, and nothing else",
+			look: isConn,
+			steps: []step{
+				bind(100, 1, srv, "0.0.0.0:53", udp), bind(101, 3, oth, "127.0.0.1:53", udp), bind(102, 3, oth, "127.0.0.1:53", udp, peer("127.0.0.1:9")), sockets[1],
+				datagrams(7, cli, 2, "127.0.0.1:40000", 0, "127.0.0.1:53").connect(110), tick(131),
+				bind(140, 3, oth, "127.0.0.1:53", udp, peer("127.0.0.1:40000")),
+				datagrams(8, cli, 2, "127.0.0.1:40000", 0, "127.0.0.1:53").connect(150), tick(171),
+				bind(180, 3, oth, "127.0.0.1:53", udp, peer("0.0.0.0:0")), bind(181, 3, oth, "127.0.0.1:53", udp, peer("127.0.0.1:9")), release(182, 1, srv, "0.0.0.0:53", udp),
+				datagrams(9, cli, 2, "127.0.0.1:40000", 0, "127.0.0.1:53").connect(190), tick(211),
+			},
+			want: []string{
+				"110ms #7 connect cli/20 127.0.0.1:40000 > srv/10 127.0.0.1:53 took=0s udp",
+				"150ms #8 connect cli/20 127.0.0.1:40000 > oth/30 127.0.0.1:53 took=0s udp",
+				"182ms #7 close cli/20~ 127.0.0.1:40000 > srv/10~ 127.0.0.1:53 took=72ms by=server udp",
+				"190ms #9 connect cli/20 127.0.0.1:40000 > - 127.0.0.1:53 took=0s udp",
+			},
+		},
+		{
 			name:  "port unreachable after answers is no failed connect",
 			look:  isConn,
 			steps: append(sockets[:2:2], flow.connect(110), tick(130), flow.unreachable(135), release(140, 2, cli, "0.0.0.0:40000", udp)),

@@ -21,6 +21,8 @@ const (
 	KindRename
 	KindRefused
 	KindReceived
+	KindMoved
+	KindPeer
 )
 
 // Flags of an event: `enum event_flag` in bpf/event.h.
@@ -98,7 +100,8 @@ type ProcessID struct {
 	UID   uint32
 }
 
-// SockEvent is a bind, a listen, a release, or the snapshot's row of a socket that holds a port.
+// SockEvent is a bind, a listen, a release, a UDP socket's connect(), or the snapshot's row of a socket that
+// holds a port. Without FlagRequested ReqAddr and ReqPort are a UDP socket's peer; port 0: anybody.
 type SockEvent struct {
 	Header
 	ID       uint64
@@ -129,6 +132,7 @@ type ConnEvent struct {
 	S2C         uint64
 	Client      ProcessID
 	Server      ProcessID
+	Last        ProcessID // close: who closed the end that closed first; PID 0: the end's process
 	ServerSock  uint64
 	ClientSock  uint64
 	ClientAddr  [16]byte
@@ -174,7 +178,7 @@ type TaskEvent struct {
 	Comm        [16]byte
 }
 
-// ExecEvent is an execve(2) that succeeded. Args is argv, NUL-separated, cut at 1,024 bytes; Path and
+// ExecEvent is an execve(2) that succeeded, or with KindMoved a change of the cgroup, and the rest is empty. Args is argv, NUL-separated, cut at 1,024 bytes; Path and
 // Cgroup are absolute, empty where they could not be read.
 type ExecEvent struct {
 	TaskEvent

@@ -46,7 +46,7 @@ func (t *Table) inWay(ev *SockEvent, way *HeldRow) (h *Holder, sure bool) {
 		if since, ok := k.heldAs(h.Kind); ok {
 			h.Since = t.wall(since)
 		}
-		return h, true
+		return h, h.Process.P != nil // else it was its parent's, which is gone
 	case HolderConnection:
 		h.State = way.stateName()
 		h.Peer = netip.AddrPortFrom(addrOf(way.Remote), way.RPort)
@@ -133,8 +133,10 @@ func (t *Table) ownInWay(h *Holder, way *HeldRow, ev *SockEvent, a *Answer) *Hol
 	if h.Kind != HolderConnection {
 		if t.socks[rows[i].ID] != nil {
 			way.ID = rows[i].ID
-			h, _ = t.inWay(ev, way)
-			return h
+			if known, sure := t.inWay(ev, way); sure {
+				return known
+			}
+			t.heldAsFound(t.socks[way.ID], t.ownerOf(a, way, ev.Time))
 		}
 		h.Process = t.ownerOf(a, way, ev.Time)
 		return h
@@ -147,6 +149,17 @@ func (t *Table) ownInWay(h *Holder, way *HeldRow, ev *SockEvent, a *Answer) *Hol
 		h.Process = t.confirmed(way, owner)
 	}
 	return h
+}
+
+// heldAsFound lets the ledger know who holds a socket, before the next look does.
+func (t *Table) heldAsFound(k *sock, owner Actor) {
+	switch {
+	case owner.P == nil:
+	case owner.Holders != nil:
+		t.rehold(k, owner.Holders)
+	default:
+		t.rehold(k, []Actor{owner})
+	}
 }
 
 // confirmed gives the calls' name of an end that the table of open files found with the same process.

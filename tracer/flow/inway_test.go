@@ -22,6 +22,7 @@ func TestInTheWay(t *testing.T) {
 	c := tcp(7, cli, "127.0.0.1:80", "127.0.0.1:443")
 	conn := held(7, nobody, established, "127.0.0.1:80", "127.0.0.1:443", ownPort)
 	child := prog{11, 115, 1000, "kid"}
+	in, in2 := tcp(8, cli, "127.0.0.1:40000", "127.0.0.1:80"), tcp(9, cli, "127.0.0.1:40001", "127.0.0.1:80")
 	play(t, []scenario{
 		{
 			name: "a listener of the ledger, at once",
@@ -107,6 +108,36 @@ func TestInTheWay(t *testing.T) {
 				inUse(120, 20, oth, "127.0.0.1:80", held(8, nobody, stateTimeWait, "127.0.0.1:80", "127.0.0.1:443", FlagOrphan).left(14_000)), ask(120),
 			},
 			want: []string{"120ms #20 bind oth/30 127.0.0.1:80 holder={time_wait cli/20 127.0.0.1:80 since=110ms expires=56s} errno=98", "asks []"},
+		},
+		{
+			name: "several TIME_WAITs on the port: each has its own last owner",
+			cfg:  asks, look: failures,
+			steps: []step{
+				jiffies, serve(90, 1, srv, "127.0.0.1:80"), in.connect(100), in.accept(101, srv), in2.connect(102), in2.accept(103, child),
+				in.close(110, srv, closedBy(CloserServer)), in2.close(111, child, closedBy(CloserServer)), release(112, 1, srv, "127.0.0.1:80"),
+				inUse(120, 20, oth, "127.0.0.1:80", held(8, nobody, stateTimeWait, "127.0.0.1:80", "127.0.0.1:40000", FlagOrphan).left(14_000)),
+			},
+			want: []string{"120ms #20 bind oth/30 127.0.0.1:80 holder={time_wait srv/10 127.0.0.1:80 since=110ms expires=56s} errno=98"},
+		},
+		{
+			name: "who closed the end was another than had accepted",
+			cfg:  asks, look: failures,
+			steps: []step{
+				jiffies, serve(90, 1, srv, "127.0.0.1:80"), in.connect(100), in.accept(101, srv), fork(srv, child),
+				in.close(130, srv, closedBy(CloserServer), lastOf(child)), release(131, 1, srv, "127.0.0.1:80"),
+				inUse(140, 20, oth, "127.0.0.1:80", held(8, nobody, stateTimeWait, "127.0.0.1:80", "127.0.0.1:40000", FlagOrphan).left(14_000)),
+			},
+			want: []string{"140ms #20 bind oth/30 127.0.0.1:80 holder={time_wait kid/11 127.0.0.1:80 since=130ms expires=56s} errno=98"},
+		},
+		{
+			name: "who listened is dead, and a child of it holds the socket: the table of open files says so",
+			cfg:  asks, look: failures,
+			steps: []step{
+				serve(100, 1, srv, "127.0.0.1:80"), fork(srv, child), exit(116, srv, 0),
+				inUse(120, 20, oth, "127.0.0.1:80", held(5, nobody, StateListen, "127.0.0.1:80", anyPeer, 0).recorded(1)), ask(120),
+				answer(130, held(5, child, StateListen, "127.0.0.1:80", anyPeer, 0).recorded(1)),
+			},
+			want: []string{"asks [{1 30}]", "120ms #20 bind oth/30 127.0.0.1:80 holder={listener kid/11(snapshot) 127.0.0.1:80 since=100ms} errno=98"},
 		},
 		{
 			name: "nothing is in the way any more: what the ledger knew",

@@ -23,7 +23,8 @@ type port struct {
 	socks    []*sock    // bound or listening now
 	conns    list       // connections with an end on it
 	departed []departed // the last listener of each address, newest first
-	waiting  []timeWait // the last one of each address
+	waiting  []timeWait // the last ones
+	oldest   int        // of waiting, where that is full
 }
 
 // maxMemory bounds how many addresses a port remembers who left. More are rare: a server has one
@@ -31,6 +32,9 @@ type port struct {
 const maxMemory = 4
 
 func (p *port) idle() bool { return len(p.socks) == 0 && p.conns.first == nil }
+
+// maxWaiting bounds the TIME_WAITs that a port remembers. A server that closes first has one for each client.
+const maxWaiting = 64
 
 // sock is a socket with a bind or listen record.
 type sock struct {
@@ -48,13 +52,14 @@ type sock struct {
 	listening   bool
 	ephemeral   bool
 	preexisting bool
-	untold      bool    // a connected UDP socket that was there before: it has no records
-	holders     []Actor // every process that holds it, oldest first, as of the last look
-	flows       []*conn // UDP
-	seen        bool    // a look has found it
-	missed      bool    // the last one has not
-	served      bool    // UDP: it was the server of a flow
-	dialled     *conn   // TCP: the connection that it is the client's socket of
+	untold      bool           // a connected UDP socket that was there before: it has no records
+	holders     []Actor        // every process that holds it, oldest first, as of the last look
+	peer        netip.AddrPort // UDP: the only one that it takes datagrams from; not valid: there is none
+	flows       []*conn        // UDP
+	seen        bool           // a look has found it
+	missed      bool           // the last one has not
+	served      bool           // UDP: it was the server of a flow
+	dialled     *conn          // TCP: the connection that it is the client's socket of
 }
 
 // asked: bind() was called for it, and the port is not what a first datagram or connect() picked.
@@ -152,6 +157,7 @@ func (t *Table) hold(ev *SockEvent, s *SockRecord) *sock {
 		since:     ev.Time,
 		ephemeral: ev.Flags&FlagEphemeral != 0,
 		flags:     ev.Flags,
+		peer:      peerOf(ev),
 	}
 	k.proc.Thread = ""
 	k.holders = addHolder(nil, k.proc)
@@ -166,6 +172,14 @@ func (t *Table) hold(ev *SockEvent, s *SockRecord) *sock {
 		}
 	}
 	return k
+}
+
+// peerOf gives the peer of a UDP socket that is connected.
+func peerOf(ev *SockEvent) netip.AddrPort {
+	if ev.Proto != UDP || ev.Flags&FlagRequested != 0 || ev.ReqPort == 0 {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(addrOf(ev.ReqAddr), ev.ReqPort)
 }
 
 // meet gives a UDP socket the flows to it that were told before it.

@@ -457,6 +457,14 @@ func TestHolderKinds(t *testing.T) {
 			want: []string{"120ms #2 bind oth/30 127.0.0.1:53 holder={bound srv/10 127.0.0.1:53 since=100ms} udp errno=98"},
 		},
 		{
+			name: "UDP, and another that lets it in (SO_REUSEADDR)",
+			look: failures,
+			steps: []step{
+				bind(100, 1, srv, "127.0.0.2:53", udp), bind(101, 3, cli, "127.0.0.1:53", udp, flags(FlagReuse)), refusedBind(120, 2, oth, "0.0.0.0:53", udp, flags(FlagReuse)),
+			},
+			want: []string{"120ms #2 bind oth/30 0.0.0.0:53 holder={bound srv/10 127.0.0.2:53 since=100ms} udp errno=98"},
+		},
+		{
 			name: "whoever listened is dead, its child holds the socket",
 			look: failures,
 			steps: []step{

@@ -209,6 +209,13 @@ func (ps *processes) exec(ev *ExecEvent) {
 	}
 }
 
+// moved: a process is in another cgroup.
+func (ps *processes) moved(ev *ExecEvent) {
+	if k := ps.lookup(ev.Task.PID, ev.Task.Start); k != nil && ev.Cgroup != "" {
+		k.Container, k.Unit = ParseCgroup(ev.Cgroup)
+	}
+}
+
 // SetPath names the executable. An empty path says that it is not known.
 func (p *Process) SetPath(exe string) {
 	p.ExePath, p.ExeName = exe, ""

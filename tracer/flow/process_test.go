@@ -146,6 +146,23 @@ func TestProcess(t *testing.T) {
 
 const containerID = "8a2c4e6f8a2c4e6f8a2c4e6f8a2c4e6f8a2c4e6f8a2c4e6f8a2c4e6f8a2c4e6f"
 
+// TestMoved: a process that is in another cgroup is in another container, or unit, from then on.
+func TestMoved(t *testing.T) {
+	move := func(at uint64, cgroup string) step {
+		ev := &ExecEvent{TaskEvent: task(KindMoved, at, nobody, srv), Cgroup: cgroup}
+		return func(s *scene) { s.table.ObserveExec(ev) }
+	}
+	shop := "srv/10 start=10ms exe=/a args=a uid=1000 unit=shop.service"
+	play(t, []scenario{{
+		name: "into a unit, into a container", look: profile, bare: true,
+		steps: []step{
+			execWith(50, srv, "a\x00", "/a", "/user.slice/session-1.scope"), move(100, "/system.slice/shop.service"), asks(101, srv),
+			move(110, "/system.slice/docker-"+containerID+".scope"), asks(111, srv),
+		},
+		want: []string{shop, "srv/10 start=10ms exe=/a args=a uid=1000 unit=docker-" + containerID + ".scope container=" + containerID},
+	}})
+}
+
 func execWith(at uint64, p prog, args, path, cgroup string) step {
 	ev := &ExecEvent{TaskEvent: task(KindExec, at, nobody, p), Args: []byte(args), Path: path, Cgroup: cgroup}
 	return func(s *scene) { s.table.ObserveExec(ev) }

@@ -15,9 +15,23 @@ const (
 	fitOther      // the dual-stack wildcard
 	fitFamily     // the wildcard of its own family
 	fitExact
+	fitPeer // UDP: connected to whoever sends
 )
 
 func (k *sock) fits(dst netip.Addr) fit { return fits(k.addr, k.v6only, dst) }
+
+// takes is fits, for what a certain socket sends: a UDP socket that is connected takes it from its peer alone.
+func (k *sock) takes(dst netip.Addr, from netip.AddrPort) fit {
+	how := k.fits(dst)
+	switch {
+	case how == fitNone || !k.peer.IsValid():
+		return how
+	case k.peer == from:
+		return fitPeer
+	default:
+		return fitNone
+	}
+}
 
 func fits(addr netip.Addr, v6only bool, dst netip.Addr) fit {
 	switch {
@@ -42,7 +56,7 @@ func (t *Table) nameServer(c *conn, at uint64) {
 	if c.sure {
 		return
 	}
-	if c.ev.Proto == UDP && c.serverSocket != nil && c.serverSocket.fits(c.server.Address) != fitNone {
+	if c.ev.Proto == UDP && c.serverSocket != nil && c.serverSocket.takes(c.server.Address, netip.AddrPortFrom(c.client.Address, c.client.Port)) != fitNone {
 		c.sure = true // the kernel side saw which socket it is
 		t.nameHolder(c, c.serverSocket)
 		return
@@ -51,7 +65,7 @@ func (t *Table) nameServer(c *conn, at uint64) {
 	if p == nil || c.errno != 0 && !c.unanswered() {
 		return
 	}
-	group, how := p.listeners(c.server.Address, at, t.group)
+	group, how := p.listeners(c, at, t.group)
 	t.group = group[:0]
 	if d, gone := p.departedFit(c.server.Address, at); gone != fitNone && gone >= how {
 		if gone > c.fit { // it answered, or may have: whoever is left is only the next best
@@ -66,7 +80,7 @@ func (t *Table) nameServer(c *conn, at uint64) {
 		return
 	}
 	c.fit, c.candidates = how, len(group)
-	c.sure = how == fitExact && group[0].flags&FlagReusePort == 0
+	c.sure = how >= fitExact && group[0].flags&FlagReusePort == 0
 	c.met = nil
 	if len(group) == 1 {
 		c.met = group[0]
@@ -76,19 +90,23 @@ func (t *Table) nameServer(c *conn, at uint64) {
 	}
 }
 
-// listeners gives who answered dst at a time: those that fit best; several share the port
+// listeners gives who answered c at a time: those that fit best; several share the port
 // (SO_REUSEPORT). Who came later is not whom a connection met. The group is in buf's memory.
-func (p *port) listeners(dst netip.Addr, at uint64, buf []*sock) (group []*sock, best fit) {
+func (p *port) listeners(c *conn, at uint64, buf []*sock) (group []*sock, best fit) {
+	client := netip.AddrPortFrom(c.client.Address, c.client.Port)
 	group = buf[:0]
 	for _, k := range p.socks {
 		from := k.since
-		if k.key.proto == TCP {
+		switch {
+		case k.key.proto == TCP:
 			from = k.listenFrom
+		case k.preexisting:
+			from = 0
 		}
 		if k.key.proto == TCP && !k.listening || from > at {
 			continue
 		}
-		switch how := k.fits(dst); {
+		switch how := k.takes(c.server.Address, client); {
 		case how > best:
 			group, best = append(group[:0], k), how
 		case how == best && how != fitNone:

@@ -35,6 +35,7 @@ func (t *Table) SnapshotSock(ev *SockEvent) {
 	k.preexisting = true
 	if ev.Kind == KindListen {
 		t.listens(k, ev.Time)
+		k.listenFrom = 0 // before the hooks, which did not see it begin
 	}
 	k.untold = ev.Proto == UDP && ev.State == stateEstablished
 	if t.snapshot.rows == nil {

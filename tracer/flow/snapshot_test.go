@@ -10,7 +10,9 @@ import (
 // Steps of the snapshot: rows, then the end of it.
 
 func sockRow(kind Kind, at, id uint64, p prog, addr string, opts ...opt) step {
-	opts = append([]opt{flags(FlagPreexisting), func(s *SockEvent, _ *ConnEvent) { s.Flags &^= FlagRequested }}, opts...)
+	opts = append([]opt{flags(FlagPreexisting), func(s *SockEvent, _ *ConnEvent) {
+		s.Flags, s.ReqAddr, s.ReqPort = s.Flags&^FlagRequested, [16]byte{}, 0
+	}}, opts...)
 	ev := sockEvent(kind, at, id, p, addr, opts)
 	return func(s *scene) { s.table.SnapshotSock(ev) }
 }

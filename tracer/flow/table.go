@@ -189,7 +189,7 @@ func (t *Table) Housekeep(r *Record) {
 	t.cfg.Emit(r)
 }
 
-// ObserveSock takes a bind, a listen or a release.
+// ObserveSock takes a bind, a listen, a release, or the connect() of a UDP socket.
 func (t *Table) ObserveSock(ev *SockEvent) {
 	t.now = ev.Time
 	switch ev.Kind {
@@ -199,6 +199,10 @@ func (t *Table) ObserveSock(ev *SockEvent) {
 		t.listened(ev)
 	case KindRelease:
 		t.released(ev)
+	case KindPeer:
+		if k := t.socks[ev.ID]; k != nil {
+			k.peer = peerOf(ev)
+		}
 	}
 }
 
@@ -238,9 +242,13 @@ func (t *Table) ObserveTask(ev *TaskEvent) {
 	}
 }
 
-// ObserveExec takes an execve(2).
+// ObserveExec takes an execve(2), or a move into another cgroup.
 func (t *Table) ObserveExec(ev *ExecEvent) {
 	t.now = ev.Time
+	if ev.Kind == KindMoved {
+		t.procs.moved(ev)
+		return
+	}
 	t.procs.exec(ev)
 }
 

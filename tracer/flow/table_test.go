@@ -161,6 +161,18 @@ func flags(f uint16) opt {
 	}
 }
 
+// lastOf is a close whose FIN another process sent than had the end.
+func lastOf(p prog) opt { return func(_ *SockEvent, c *ConnEvent) { c.Last = p.id() } }
+
+// peer is whom a UDP socket is connected to.
+func peer(addr string) opt {
+	ap := netip.MustParseAddrPort(addr)
+	return func(s *SockEvent, _ *ConnEvent) {
+		s.Kind, s.Flags = KindPeer, s.Flags&^FlagRequested
+		s.ReqAddr, s.ReqPort = wire(ap.Addr()), ap.Port()
+	}
+}
+
 func inNetns(n uint32) opt {
 	return func(s *SockEvent, c *ConnEvent) {
 		if s != nil {

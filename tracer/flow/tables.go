@@ -104,6 +104,15 @@ func (d *doubt) about() (netns, pid uint32, at uint64) {
 	return d.sock.Netns, d.sock.Actor.PID, d.sock.Time
 }
 
+// aboutRange says whose ports are to be counted.
+func (d *doubt) aboutRange() (key rangeKey, ok bool) {
+	if c := d.conn; c != nil {
+		return rangeKey{c.ev.Proto, c.client.Address, netip.AddrPortFrom(c.server.Address, c.server.Port)}, true
+	}
+	number, _ := wanted(&d.sock)
+	return rangeKey{proto: d.sock.Proto}, number == 0
+}
+
 // wait puts a failure off until the kernel's tables are known; false: nobody answers.
 func (t *Table) wait(d doubt) bool {
 	if !t.cfg.Asks || len(t.doubts) >= maxDoubts {
@@ -119,6 +128,22 @@ func (t *Table) known(netns uint32, at uint64) *Answer {
 		return a
 	}
 	return nil
+}
+
+// answer gives the answer that serves a doubt. Of a range that is used up every port counts: one that is older than
+// the call serves if it has them all.
+func (t *Table) answer(d *doubt) *Answer {
+	netns, _, at := d.about()
+	a := t.known(netns, at)
+	if a == nil || a.Time >= at {
+		return a
+	}
+	if key, ok := d.aboutRange(); ok {
+		if e := t.ephemeralPorts(a, key); e == nil || e.InUse <= int(e.High)-int(e.Low) {
+			return nil
+		}
+	}
+	return a
 }
 
 // WantsAnswer gives the question that should be asked now, at most ten times a second. Give what
@@ -144,10 +169,7 @@ func (t *Table) Answer(answers []*Answer) {
 	for _, a := range answers {
 		t.answers[a.Netns] = a
 	}
-	t.resolve(func(d *doubt) bool {
-		netns, _, at := d.about()
-		return t.known(netns, at) != nil
-	})
+	t.resolve(func(d *doubt) bool { return t.answer(d) != nil })
 }
 
 // resolve lets out the doubts that ready picks, with the answer that there is.
@@ -159,12 +181,11 @@ func (t *Table) resolve(ready func(*doubt) bool) {
 			keep = append(keep, *d)
 			continue
 		}
-		netns, _, at := d.about()
 		if d.conn != nil {
-			d.conn.answer = t.known(netns, at)
+			d.conn.answer = t.answer(d)
 			t.emitConnect(d.conn)
 		} else {
-			t.tellDoubt(d, t.known(netns, at))
+			t.tellDoubt(d, t.answer(d))
 		}
 	}
 	clear(t.doubts[len(keep):])
@@ -203,7 +224,7 @@ func (row *HeldRow) rank() int {
 
 var heldKinds = [...]string{HolderListener, HolderBound, HolderConnection, HolderTimeWait}
 
-// blocks says whether the socket is in the way of a bind to addr (inet_csk_bind_conflict).
+// blocks says whether the socket is in the way of a bind to addr (inet_csk_bind_conflict, udp_lib_lport_inuse).
 func (row *HeldRow) blocks(ev *SockEvent, addr netip.Addr) bool {
 	only := row.Flags&FlagV6Only != 0 || row.rank() > 1
 	if !overlap(addr, ev.Flags&FlagV6Only != 0, addrOf(row.Local), only) {
@@ -213,7 +234,7 @@ func (row *HeldRow) blocks(ev *SockEvent, addr netip.Addr) bool {
 	if both&FlagReusePort != 0 && (row.Owner.PID == 0 || row.Owner.UID == ev.Actor.UID) {
 		return false
 	}
-	return both&FlagReuse == 0 || row.Proto != TCP || row.State == StateListen
+	return both&FlagReuse == 0 || row.State == StateListen
 }
 
 // judge weighs what the ledger knew as the call failed against the kernel's tables a little later; nil:
@@ -471,22 +492,22 @@ func (t *Table) waitOf(row *HeldRow) *timeWait {
 		return nil
 	}
 	local, remote := addrOf(row.Local), netip.AddrPortFrom(addrOf(row.Remote), row.RPort)
+	var last *timeWait
 	for i := range p.waiting {
-		if w := &p.waiting[i]; w.addr == local && w.peer == remote {
-			return w
+		if w := &p.waiting[i]; w.addr == local && w.peer == remote && (last == nil || w.since > last.since) {
+			last = w
 		}
 	}
-	return nil
+	return last
 }
 
 // ephemeralPorts counts who uses the range that the kernel picks from. For a connect, whose port
 // only has to differ per source and destination, what is bound counts, and what goes from src to
 // dst. Nil where the range is not known.
-func (t *Table) ephemeralPorts(a *Answer, proto uint16, src netip.Addr, dst netip.AddrPort) *EphemeralPorts {
+func (t *Table) ephemeralPorts(a *Answer, key rangeKey) *EphemeralPorts {
 	if a == nil || a.High == 0 {
 		return nil
 	}
-	key := rangeKey{proto, src, dst}
 	if _, ok := a.ranges[key]; !ok {
 		if a.ranges == nil {
 			a.ranges = make(map[rangeKey]*EphemeralPorts)

@@ -368,7 +368,7 @@ func TestEphemeralPorts(t *testing.T) {
 			name:  "connect, counted for its destination",
 			cfg:   Config{Asks: true},
 			look:  failures,
-			steps: after(answerIn(40000, 40003, 119, tables...), usedUp(120, 20, "127.0.0.1:80"), usedUp(121, 21, "127.0.0.1:81"), usedUp(122, 22, "127.0.0.1:82")),
+			steps: after(usedUp(120, 20, "127.0.0.1:80"), usedUp(121, 21, "127.0.0.1:81"), usedUp(122, 22, "127.0.0.1:82"), answerIn(40000, 40003, 130, tables...)),
 			want: []string{
 				"120ms #20 connect oth/30 ? > - 127.0.0.1:80 took=1ms ports={40000-40003 in_use=3 srv/10(snapshot)*2 cli/20(snapshot)*1} errno=99",
 				"121ms #21 connect oth/30 ? > - 127.0.0.1:81 took=1ms ports={40000-40003 in_use=3 srv/10(snapshot)*3} errno=99",

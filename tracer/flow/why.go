@@ -25,8 +25,9 @@ func (t *Table) failed(ev *SockEvent) {
 	if ev.Error == eaddrinuse {
 		h = t.holderOf(ev)
 		if h == nil || !t.plain(h, ev) {
-			a = t.known(ev.Netns, ev.Time)
-			if a == nil && t.wait(doubt{sock: *ev, holder: h}) {
+			d := doubt{sock: *ev, holder: h}
+			a = t.answer(&d)
+			if a == nil && t.wait(d) {
 				return
 			}
 		}
@@ -78,7 +79,7 @@ func (t *Table) tellFailed(ev *SockEvent, h *Holder, a *Answer) {
 	switch {
 	case ev.Error != eaddrinuse:
 	case number == 0:
-		s.EphemeralPorts = t.ephemeralPorts(a, ev.Proto, netip.Addr{}, netip.AddrPort{})
+		s.EphemeralPorts = t.ephemeralPorts(a, rangeKey{proto: ev.Proto})
 	default:
 		s.Holder = h
 	}
@@ -111,26 +112,30 @@ func (t *Table) holder(ev *SockEvent, addr netip.Addr, number uint16, self uint6
 	if h := t.connHolder(p, addr, v6only, ev.Time); h != nil {
 		return h
 	}
-	for _, w := range p.waiting {
-		if w.ends <= ev.Time || w.since > ev.Time || !overlap(addr, v6only, w.addr, true) {
-			continue
-		}
-		return &Holder{
-			Kind: HolderTimeWait, Address: w.addr, Port: number, Process: w.proc,
-			Since: t.wall(w.since), Expires: time.Duration(w.ends - ev.Time),
+	var last *timeWait
+	for i := range p.waiting {
+		w := &p.waiting[i]
+		if w.ends > ev.Time && w.since <= ev.Time && overlap(addr, v6only, w.addr, true) && (last == nil || w.ends >= last.ends) {
+			last = w
 		}
 	}
-	return nil
+	if last == nil {
+		return nil
+	}
+	return &Holder{
+		Kind: HolderTimeWait, Address: last.addr, Port: number, Process: last.proc,
+		Since: t.wall(last.since), Expires: time.Duration(last.ends - ev.Time),
+	}
 }
 
-// shares says whether a socket lets the other have its port too (inet_csk_bind_conflict): both want
-// SO_REUSEPORT for one user, or both SO_REUSEADDR and this one does not listen.
+// shares says whether a socket lets the other have its port too (inet_csk_bind_conflict, udp_lib_lport_inuse):
+// both want SO_REUSEPORT for one user, or both SO_REUSEADDR and this one does not listen.
 func (k *sock) shares(ev *SockEvent) bool {
 	both := k.flags & ev.Flags
 	if both&FlagReusePort != 0 && k.proc.P != nil && k.proc.P.UID == ev.Actor.UID {
 		return true
 	}
-	return both&FlagReuse != 0 && !k.listening && k.key.proto == TCP
+	return both&FlagReuse != 0 && !k.listening
 }
 
 func (t *Table) sockHolder(kind string, k *sock, since uint64) *Holder {
@@ -183,8 +188,9 @@ func (t *Table) explainConnect(r *Record, c *conn) {
 	switch c.errno {
 	case eaddrnotavail:
 		if !c.client.HasPort {
-			dst := netip.AddrPortFrom(c.server.Address, c.server.Port)
-			rc.EphemeralPorts = t.ephemeralPorts(c.answer, c.ev.Proto, c.client.Address, dst)
+			d := doubt{conn: c}
+			key, _ := d.aboutRange()
+			rc.EphemeralPorts = t.ephemeralPorts(c.answer, key)
 		}
 	case econnrefused:
 		p := t.ports[portKey{c.ev.Netns, c.ev.ServerPort, c.ev.Proto}]
