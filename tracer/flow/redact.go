@@ -116,7 +116,7 @@ func (r *redactor) long(arg string) string {
 	switch {
 	case !isName(bare) || !option && !hasValue:
 		return scrub(arg)
-	case r.program == curl && (name == "--user" || name == "--proxy-user"):
+	case name == "--user" || name == "--proxy-user": // docker's is a user, or user:group
 		if hasValue {
 			return name + "=" + hidePassword(assigned)
 		}
@@ -267,7 +267,7 @@ func isSecretName(name string) bool {
 			return true
 		case word == "key" && i > 0 && slices.Contains(keyWords, words[i-1]):
 			return true
-		case i == last && (word == "auth" || word == "pass"):
+		case i == last && (word == "auth" || word == "cookie" || strings.HasSuffix(word, "pass") && word != "bypass" && word != "compass"):
 			return true
 		}
 	}
@@ -327,9 +327,9 @@ func isSecretVariable(name string) bool {
 	return strings.HasSuffix(name, "PWD") || strings.HasSuffix(name, "_AUTH")
 }
 
-// hidePassword redacts user:password; a user alone is kept.
+// hidePassword redacts user:password; a user alone is kept, and so is one with the number of a group.
 func hidePassword(credentials string) string {
-	if user, password, ok := strings.Cut(credentials, ":"); ok && password != "" {
+	if user, password, ok := strings.Cut(credentials, ":"); ok && strings.Trim(password, "0123456789") != "" {
 		return user + ":" + hidden
 	}
 	return credentials
@@ -354,12 +354,16 @@ var forms = []struct {
 	{[]string{`"`}, regexp.MustCompile(`(?i)("[a-z0-9_.-]*(?:password|passwd|passphrase|secret|token|api_?-?key|access_?-?key|private_?-?key|credential)[a-z0-9_.-]*"\s*:\s*")(?:[^"\\]|\\.)*`), "${1}" + hidden},
 	// openssl-passphrase-options(1)
 	{[]string{"pass:"}, regexp.MustCompile(`^(pass:).+`), "${1}" + hidden},
+	// name:value, as Windows and YAML have it, where it is all of an argument.
+	{[]string{":"}, regexp.MustCompile(`(?i)^((?:[a-z0-9_.-]*(?:password|passwd|passphrase|secret)):\s*)\S+$`), "${1}" + hidden},
 	// JSON Web Tokens (RFC 7519): the header begins with {", which base64url makes eyJ.
 	{[]string{"eyJ"}, regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?`), hidden},
 	// AWS access key ids; GitHub, GitLab and Slack tokens; Google API keys. Their prefixes are documented for scanners.
 	{[]string{"AKIA", "ASIA"}, regexp.MustCompile(`\b(?:AKIA|ASIA)[A-Z0-9]{16}\b`), hidden},
 	{[]string{"gh", "github_pat_"}, regexp.MustCompile(`\b(?:gh[opsur]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,})`), hidden},
 	{[]string{"glpat-", "xox", "AIza"}, regexp.MustCompile(`\b(?:glpat-[A-Za-z0-9_-]{20,}|xox[abeoprs]-[A-Za-z0-9-]{10,}|AIza[A-Za-z0-9_-]{35})`), hidden},
+	// OpenAI, Anthropic, Stripe and those who do as they do.
+	{[]string{"sk-"}, regexp.MustCompile(`\bsk-[A-Za-z0-9_-]{20,}`), hidden},
 	{[]string{"-----BEGIN"}, regexp.MustCompile(`(?s)(-----BEGIN [A-Z ]*PRIVATE KEY-----).*`), "${1}" + hidden},
 }
 

@@ -30,6 +30,11 @@ func TestRedactArgs(t *testing.T) {
 		{"auth", "http|--auth|u:p|--basic-auth=u:p", "http|--auth|***|--basic-auth=***"},
 		{"credential", "app|--credentials=c", "app|--credentials=***"},
 		{"one dash", "app|-password=x|-token|x", "app|-password=***|-token|***"},
+		{"anybody's user", "app|--user=u:pw|--user|u:pw|--user|u|--user|1000:1000", "app|--user=u:***|--user|u:***|--user|u|--user|1000:1000"},
+		{"requirepass", "redis-server|--requirepass|x|--bypass|y", "redis-server|--requirepass|***|--bypass|y"},
+		{"cookie", "app|--cookie|sid=1|--cookie=sid=1|--cookie-jar|f", "app|--cookie|***|--cookie=***|--cookie-jar|f"},
+		{"name:value", "app|Password:x|db.secret: y|user:x", "app|Password:***|db.secret: ***|user:x"},
+		{"sk", "app|sk-abcdefghijklmnopqrstuv|--key=sk-ant-abcdefghijklmnopqr|task-abcdefghijklmnopqrstuvwx", "app|***|--key=***|task-abcdefghijklmnopqrstuvwx"},
 		{"camel case", "app|--clientSecret=x|--dbPassword|x", "app|--clientSecret=***|--dbPassword|***"},
 		{
 			"Java property", "java|-Dspring.datasource.password=x|-Djavax.net.ssl.keyStorePassword=y|-jar|a.jar",
