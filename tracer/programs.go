@@ -32,6 +32,7 @@ var optional = map[string]string{
 	"tp_send_twin":    "first datagrams of connected UDP sockets (tracepoint sock_send_length, since 6.3)",
 	"tp_uring_cqe":    "io_uring (tracepoint io_uring_complete)",
 	"tp_uring_res":    "io_uring (tracepoint io_uring_complete)",
+	"tp_moved":        "the container or unit that a process is moved into without an exec (kernel built without cgroups)",
 	"fe_receive":      "who holds a socket since it was passed on, within a second (kernel built without security modules)",
 	"kp_receive":      "who holds a socket since it was passed on, within a second (kernel built without security modules)",
 	"fe_inet6_bind":   "IPv6 (kernel built without it, or as a module)",
