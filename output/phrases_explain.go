@@ -222,7 +222,11 @@ func (w *words) nobody(f *flow.Finding) {
 		w.str("; the last to listen was ")
 	}
 	w.actor(&f.Process)
-	w.str(", until ")
+	if f.Unseen {
+		w.str(", last heard of ")
+	} else {
+		w.str(", until ")
+	}
 	w.when(f.Until)
 }
 

@@ -25,6 +25,9 @@ func recall(ctx context.Context, q *flow.Inquiry, store *history.Reader) (err er
 		return err
 	}
 	q.LookedFrom = about.Since
+	if q.Watches, err = store.Watches(ctx); err != nil {
+		return err
+	}
 	runs, err := store.Runs(ctx)
 	if err != nil {
 		return err

@@ -503,7 +503,7 @@ func TestMigrates(t *testing.T) {
 	}{
 		1: {lines: []string{"start 0", "bind 1", "connect 2", "stop 0", "bind 3"}, runs: []string{"start 0", "stop 0"}},
 		2: {
-			lines: []string{"start 0", "bind 1", "connect 2", "close 2", "lost 0", "bind 3"}, runs: []string{"start 0"},
+			lines: []string{"start 0", "bind 1", "connect 2", "close 2", "lost 0", "bind 3"}, runs: []string{"start 0", "lost 0"},
 			known: []string{"/usr/bin/curl 13:00", "/usr/sbin/nginx 12:00"},
 		},
 	} {

@@ -12,7 +12,10 @@ import (
 )
 
 // Reader reads a store that may be written meanwhile. It is safe for concurrent use.
-type Reader struct{ db *sql.DB }
+type Reader struct {
+	db   *sql.DB
+	path string
+}
 
 // Read opens a store to be read. The error is fs.ErrNotExist where there is none.
 func Read(path string) (*Reader, error) {
@@ -31,7 +34,7 @@ func Read(path string) (*Reader, error) {
 		db.Close()
 		return nil, fmt.Errorf("store %s has version %d, and this looptrace reads %d: run looptrace record of the same version", path, version, schemaVersion)
 	}
-	return &Reader{db}, nil
+	return &Reader{db, path}, nil
 }
 
 func openToRead(path, mode string) (db *sql.DB, version int, err error) {
@@ -54,9 +57,9 @@ func written(path string) bool {
 // Close closes the store.
 func (r *Reader) Close() error { return r.db.Close() }
 
-// Runs gives the start and stop records: when somebody watched.
+// Runs gives the start and stop records, and the lost ones: when somebody watched, and what was missed meanwhile.
 func (r *Reader) Runs(ctx context.Context) (list []Line, err error) {
-	rows, err := r.db.QueryContext(ctx, "SELECT id, time, line FROM records WHERE "+notes+" AND event IN ('start', 'stop') ORDER BY time, id")
+	rows, err := r.db.QueryContext(ctx, "SELECT id, time, line FROM records WHERE "+notes+" AND event IN ('start', 'stop', 'lost') ORDER BY time, id")
 	return scan(rows, err)
 }
 

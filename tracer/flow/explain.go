@@ -25,6 +25,7 @@ type Inquiry struct {
 
 	Past      []*Record // of the store, in any order, its start and stop records among them
 	Remembers time.Time // since when the store remembers; zero: there is none
+	Watches   []Watch   // when looptrace record wrote to the store, the first first
 	// LookedFrom is from when on all that the store has of these ports is in Past: what is older was too much. Zero: all is.
 	LookedFrom time.Time
 	// FirstSeen is when the store first saw a program, by the path of its executable; it is asked for the
@@ -32,6 +33,13 @@ type Inquiry struct {
 	FirstSeen map[string]time.Time
 
 	Host Host
+}
+
+// Watch is a time in which a looptrace record wrote to the store.
+type Watch struct {
+	From  time.Time // zero: not known
+	Until time.Time // the last that it wrote
+	Goes  bool      // it watches still
 }
 
 // Host is what the machine says of itself and of who asks.
@@ -102,6 +110,7 @@ type Finding struct {
 	Other       *Record // the second one, where two are compared
 	Ancestor    Ancestor
 	Then        bool // of a moment in the past
+	Unseen      bool // its end nobody saw: Until is when it was last heard of
 	Count       uint64
 	From, Until time.Time
 	Every       time.Duration // visitors that come at a beat; 0: they do not

@@ -12,7 +12,7 @@ import (
 // gather puts together what the store has, and then what the look at the live state has of the same.
 func (x *explainer) gather() {
 	q := x.q
-	l := &lives{sockID: map[uint64]*hold{}, connID: map[uint64]*talk{}}
+	l := &lives{sockID: map[uint64]*hold{}, connID: map[uint64]*talk{}, watches: q.Watches}
 	past := slices.Clone(q.Past)
 	slices.SortStableFunc(past, inOrder)
 	for _, r := range past {
@@ -30,6 +30,11 @@ func (x *explainer) gather() {
 	l.nextRun()
 	if q.Looked {
 		l.look(q.Live)
+	}
+	if _, to := x.moment(); q.OfPast() && len(q.Watches) > 0 {
+		if last := q.Watches[len(q.Watches)-1]; !last.Goes && last.Until.Before(to) {
+			l.miss(last.Until)
+		}
 	}
 	x.choose(l)
 }

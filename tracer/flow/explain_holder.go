@@ -114,7 +114,7 @@ func (x *explainer) nobody() {
 	if len(x.holds.before) > 0 {
 		h := x.holds.before[0]
 		last = h.end()
-		f.Process, f.Record, f.From, f.Until = h.who(), h.latest(), h.from, last
+		f.Process, f.Record, f.From, f.Until, f.Unseen = h.who(), h.latest(), h.from, last, h.open()
 		f.Why = FindBound
 		if h.listens() {
 			f.Why = FindServer
@@ -124,7 +124,7 @@ func (x *explainer) nobody() {
 	if i >= 0 && x.talks.before[i].end().After(last) {
 		d := x.talks.before[i]
 		client, _ := d.ends()
-		f.Process, f.Record, f.From, f.Until, f.Why = client.Process, d.records[0], d.from, d.end(), FindClient
+		f.Process, f.Record, f.From, f.Until, f.Why, f.Unseen = client.Process, d.records[0], d.from, d.end(), FindClient, d.open()
 	}
 	x.say(f)
 	if f.Why == FindClient {

@@ -158,13 +158,14 @@ type lives struct {
 	connID  map[uint64]*talk
 	watched time.Time // the last that is known of the run
 	run     int       // ids are of one
+	watches []Watch
 }
 
 // observe takes the records in order.
 func (l *lives) observe(r *Record) {
 	switch {
 	case r.Start != nil:
-		l.interrupt()
+		l.interrupt(r.Time)
 	case r.Errno != 0 && r.Event != "close":
 		return
 	case r.Sock != nil:
@@ -177,14 +178,24 @@ func (l *lives) observe(r *Record) {
 
 // interrupt: from one run of looptrace to the next, nobody watched. What is still there is told of again, by
 // another id.
-func (l *lives) interrupt() {
+func (l *lives) interrupt(next time.Time) {
+	for i := range l.watches[:max(len(l.watches)-1, 0)] {
+		if w := &l.watches[i]; l.watches[i+1].From.Equal(next) && w.Until.After(l.watched) && !w.Until.After(next) {
+			l.watched = w.Until // by records of other ports
+		}
+	}
+	l.miss(l.watched)
+	l.nextRun()
+}
+
+// miss: what is open was last heard of then.
+func (l *lives) miss(watched time.Time) {
 	for _, h := range l.holds {
-		h.miss(l.watched)
+		h.miss(watched)
 	}
 	for _, d := range l.talks {
-		d.miss(l.watched)
+		d.miss(watched)
 	}
-	l.nextRun()
 }
 
 func (l *lives) nextRun() {
@@ -195,7 +206,10 @@ func (l *lives) nextRun() {
 
 func (l *life) miss(watched time.Time) {
 	if l.open() && !l.gone {
-		l.gone, l.seen = true, watched
+		l.gone = true
+		if watched.After(l.seen) {
+			l.seen = watched
+		}
 	}
 }
 
