@@ -7,9 +7,12 @@ import "github.com/looptrace/looptrace/tracer/flow"
 // gotPort is how a holder got the port.
 func (w *words) gotPort(f *flow.Finding) {
 	w.actor(&f.Process)
-	if f.From.IsZero() {
+	switch {
+	case f.Unseen:
+		w.note("since when is not known")
+	case f.From.IsZero():
 		w.note("since before anybody watched")
-	} else {
+	default:
 		w.note("since ")
 		w.when(f.From)
 		if !f.Then {
@@ -19,6 +22,16 @@ func (w *words) gotPort(f *flow.Finding) {
 		}
 	}
 	b := f.Other
+	if b != nil && b.Sock.HasRequested && passedOn(&b.Sock.Process, &f.Process) {
+		w.note("")
+		w.program(&b.Sock.Process)
+		if b.Sock.Requested.Port() == 0 {
+			w.str(" asked for any port, the kernel picked this one, and it passed it on")
+		} else {
+			w.str(" asked for this port and passed it on")
+		}
+		return
+	}
 	switch {
 	case b == nil:
 		w.note("how it got the port nobody saw")
@@ -29,6 +42,11 @@ func (w *words) gotPort(f *flow.Finding) {
 	case b.Sock.Ephemeral:
 		w.note("never called bind(): the kernel picked the port")
 	}
+}
+
+// passedOn says whether another process has a socket than the one that asked for its port.
+func passedOn(asked, has *flow.Actor) bool {
+	return asked.Known() && has.Known() && asked.P.PID != has.P.PID
 }
 
 func (w *words) processLine(f *flow.Finding) {

@@ -76,6 +76,20 @@ var explainScenes = []explainScene{
 		},
 	},
 	{
+		name: "In use, by a daemon whose parent asked for the port",
+		scene: func(w *watched) asked {
+			w.start("python3", "-c", becomesDaemon)
+			w.until("listen", 1, of("listen", 8080))
+			time.Sleep(2500 * time.Millisecond) // until explain can rely on the store to have all of it
+			return w.inUse()
+		},
+		want: []string{
+			`^127\.0\.0\.1:8080 is a server's port: python3.*\[\d+\] listens there$`,
+			`^held by +python3.*\[\d+\], since \d.* python3.*\[\d+\] asked for this port and passed it on$`, `^to do +kill \d+`,
+		},
+		never: []string{`before anybody watched`, `had this port before`, `^before`},
+	},
+	{
 		name: "Which program was it that the access log names?", programs: []string{"nginx", "curl"},
 		scene: func(w *watched) asked {
 			log := w.nginx()
@@ -212,6 +226,13 @@ s = socket.socket(); s.bind(("127.0.0.1", 8080)); s.listen()
 if os.fork() == 0:
     s.close(); c = socket.create_connection(("127.0.0.1", 8080)); time.sleep(60)
 a, _ = s.accept(); s.close(); time.sleep(60)`
+
+	// becomesDaemon forks after listen(), and the parent exits, as nginx does.
+	becomesDaemon = `
+import os, socket, time
+s = socket.socket(); s.bind(("127.0.0.1", 8080)); s.listen()
+if os.fork(): os._exit(0)
+time.sleep(60)`
 
 	// leavesTimeWait closes first on the server's side.
 	leavesTimeWait = `

@@ -18,7 +18,9 @@ func TestWatches(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "history.db")
 	now := time.Now().Round(0)
 	at := func(sec int) time.Time { return now.Add(time.Duration(sec-100) * time.Second) }
-	start := func(sec int) *flow.Record { return &flow.Record{Event: "start", Time: at(sec), Start: &flow.StartRecord{}} }
+	start := func(sec int) *flow.Record {
+		return &flow.Record{Event: "start", Time: at(sec), Start: &flow.StartRecord{}}
+	}
 	w := writer(t, Config{Path: path})
 	watches := func() []flow.Watch {
 		r, err := Read(path)

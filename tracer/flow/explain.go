@@ -110,7 +110,7 @@ type Finding struct {
 	Other       *Record // the second one, where two are compared
 	Ancestor    Ancestor
 	Then        bool // of a moment in the past
-	Unseen      bool // its end nobody saw: Until is when it was last heard of
+	Unseen      bool // its end nobody saw: Until is when it was last heard of; of FindHolder, the store does not have it
 	Count       uint64
 	From, Until time.Time
 	Every       time.Duration // visitors that come at a beat; 0: they do not

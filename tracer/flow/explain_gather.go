@@ -29,7 +29,7 @@ func (x *explainer) gather() {
 	slices.Reverse(x.failed)
 	l.nextRun()
 	if q.Looked {
-		l.look(q.Live)
+		l.look(q.Live, q.Now)
 	}
 	if _, to := x.moment(); q.OfPast() && len(q.Watches) > 0 {
 		if last := q.Watches[len(q.Watches)-1]; !last.Goes && last.Until.Before(to) {
@@ -40,7 +40,7 @@ func (x *explainer) gather() {
 }
 
 // look marks what the look at the live state has, and as gone what it has not.
-func (l *lives) look(live []*Record) {
+func (l *lives) look(live []*Record, now time.Time) {
 	live = slices.Clone(live)
 	slices.SortStableFunc(live, inOrder)
 	for _, r := range live {
@@ -52,6 +52,7 @@ func (l *lives) look(live []*Record) {
 			d.live = true
 		}
 	}
+	l.inherited(now)
 	for _, h := range l.holds {
 		h.gone = h.gone || h.open() && !h.live
 	}

@@ -114,7 +114,7 @@ func (x *explainer) nobody() {
 	if len(x.holds.before) > 0 {
 		h := x.holds.before[0]
 		last = h.end()
-		f.Process, f.Record, f.From, f.Until, f.Unseen = h.who(), h.latest(), h.from, last, h.open()
+		f.Process, f.Record, f.From, f.Until, f.Unseen = h.last(), h.latest(), h.from, last, h.open()
 		f.Why = FindBound
 		if h.listens() {
 			f.Why = FindServer
@@ -166,7 +166,10 @@ func (x *explainer) holder(h *hold) {
 	who := h.who()
 	r := h.latest()
 	target := Target{h.addr, h.port}
-	x.say(Finding{Kind: FindHolder, Process: who, Record: r, Other: h.asked(), Target: target, From: h.from, Until: h.until, Then: x.q.OfPast()})
+	x.say(Finding{
+		Kind: FindHolder, Process: who, Record: r, Other: h.asked(), Target: target, From: h.from, Until: h.until, Then: x.q.OfPast(),
+		Unseen: h.from.IsZero() && !x.q.Remembers.IsZero() && slices.Contains(x.q.Live, h.records[0]), // somebody may have watched
+	})
 	told := slices.ContainsFunc(x.out.Findings, func(f Finding) bool { // of another socket of the same process
 		return f.Kind == FindProcess && who.Known() && sameProcess(f.Process.P, who.P)
 	})
@@ -244,7 +247,10 @@ func (x *explainer) sharedAncestor(p *Process) (Ancestor, bool) {
 func (x *explainer) acquaintance(h *hold, who Actor) Finding {
 	f := Finding{Kind: FindSeen, Process: who, From: x.q.Remembers}
 	for _, b := range x.holds.before {
-		if sameProgram(b.who(), who) && !sameProcess(b.who().P, who.P) {
+		if maybe := b.open() && b.addr == h.addr; maybe { // it may be this socket, which another process had then
+			continue
+		}
+		if sameProgram(b.who(), who) && !sameProcess(b.who().P, who.P) && !sameProcess(b.last().P, who.P) {
 			f.Count++
 			f.From = b.end()
 			if !b.from.IsZero() {
@@ -293,7 +299,7 @@ func (x *explainer) before() {
 		}
 		told++
 		x.say(Finding{
-			Kind: FindBefore, Process: h.who(), Record: h.records[len(h.records)-1], From: h.from, Until: h.end(),
+			Kind: FindBefore, Process: h.last(), Record: h.records[len(h.records)-1], From: h.from, Until: h.end(),
 			Target: Target{h.addr, h.port}, Count: uint64(len(x.holds.before)), Then: h.open(),
 		})
 	}

@@ -3,8 +3,11 @@
 package flow
 
 import (
+	"slices"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // TestExplainAfterKill: a looptrace record that was killed writes no stop. What it wrote last, of whichever port, says
@@ -40,5 +43,74 @@ func TestExplainAfterKill(t *testing.T) {
 		if f.Kind != tc.want || !f.Until.Equal(tc.until) || f.Unseen != !tc.until.IsZero() {
 			t.Errorf("%s at %v: %s, until %v, unseen %v", tc.target, tc.at, f.Kind, f.Until, f.Unseen)
 		}
+	}
+}
+
+// TestExplainDaemon: a server that forks after bind(), and whose parent exits, has the socket that the parent asked for.
+// Where that is not certain, nothing is said of a past.
+func TestExplainDaemon(t *testing.T) {
+	parent, child := person(10, "web", 5), person(11, "web", 1)
+	child.P.Created = boot.Add(100 * time.Second)
+	inherited := []string{"server 11", "address", "holder 11", "process 11", "reach 11", "origin 11 nowhere", "advice 11 free $ kill 11", "known"}
+	apart := []string{"server 11", "address", "holder 11", "process 11", "reach 11", "origin 11 nowhere", "before 10 ×1 then", "advice 11 free $ kill 11", "known"}
+	for _, tc := range []struct {
+		name   string
+		change func(*Inquiry)
+		want   []string
+	}{
+		{"watched all the time", func(*Inquiry) {}, inherited},
+		{"the recorder ended", func(q *Inquiry) { q.Watches[0].Goes = false }, apart},
+		{"something was lost since", func(q *Inquiry) {
+			q.Past = append(q.Past, &Record{Event: "lost", Time: at(200), Lost: &LostRecord{Count: 1}})
+		}, apart},
+		{"another socket of the look", func(q *Inquiry) {
+			var s tale
+			s.sock("listen", 1000, 78, person(20, "db"), "127.0.0.1:8080").Preexisting = true
+			q.Live = append(q.Live, s.records...)
+		}, nil},
+		{"born a moment ago, which the store may not have yet", func(q *Inquiry) {
+			young := *child.P
+			young.Created = at(999)
+			q.Live[0].Sock.Process.P = &young
+		}, apart},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var past, live tale
+			past.add(&Record{Event: "start", Time: at(0), Start: &StartRecord{}})
+			past.serve(99.9, 1, parent, "127.0.0.1:8080", 8080)
+			live.sock("listen", 1000, 77, child, "127.0.0.1:8080").Preexisting = true
+			q := inquiry("127.0.0.1:8080")
+			q.Past, q.Looked, q.Live = past.records, true, live.records
+			q.Watches = []Watch{{From: at(0), Until: at(900), Goes: true}}
+			tc.change(q)
+			e := Explain(q)
+			if tc.want == nil {
+				if f := e.Findings[0]; !f.From.IsZero() {
+					t.Errorf("since %v", f.From)
+				}
+				return
+			}
+			if diff := cmp.Diff(tc.want, kinds(e)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			for _, f := range e.Findings {
+				if f.Kind == FindHolder && f.From.Equal(at(99.9)) != (len(tc.want) == len(inherited)) {
+					t.Errorf("since %v", f.From)
+				}
+				if f.Kind == FindHolder && f.Unseen != f.From.IsZero() {
+					t.Errorf("since %v: that somebody watched is denied", f.From)
+				}
+			}
+		})
+	}
+
+	// Of the past, who let go of it is the last who had it.
+	var s tale
+	s.serve(100, 1, parent, "127.0.0.1:8080", 8080)
+	s.release(200, 1, child, "127.0.0.1:8080")
+	q := inquiry("127.0.0.1:8080")
+	q.Past, q.Looked = s.records, true
+	if got := kinds(Explain(q)); !slices.Equal(got, []string{"nobody 11 server", "address", "before 11 ×1", "known"}) {
+		t.Errorf("got %q", got)
 	}
 }
