@@ -108,6 +108,21 @@ var explainScenes = []explainScene{
 		},
 	},
 	{
+		name: "Which program was it, a moment ago?", programs: []string{"curl"},
+		scene: func(w *watched) asked {
+			w.start("python3", "-c", keepsOpen)
+			w.until("listen", 1, of("listen", 8080))
+			w.fail("curl", "-sS", "http://127.0.0.1:8080/report")
+			r := w.until("close", 1, of("close", 8080))
+			return asked{target: fmt.Sprintf("127.0.0.1:%d", r.Conn.Client.Port)}
+		},
+		want: []string{
+			`^127\.0\.0\.1:\d+ was a client's source port: curl\[\d+\] dialled 127\.0\.0\.1:8080, python3.*\[\d+\] from .* to .* to server, .* back`,
+			`^a closed connection of curl\[\d+\] \(TIME_WAIT\) keeps 127\.0\.0\.1:\d+ until`,
+			`^to do +wait until .*\n +sudo looptrace explain 127\.0\.0\.1:8080`,
+		},
+	},
+	{
 		name: "Who makes these health checks?", programs: []string{"curl", "sh"},
 		scene: func(w *watched) asked {
 			w.python("127.0.0.1", 8080)
@@ -226,6 +241,12 @@ s = socket.socket(); s.bind(("127.0.0.1", 8080)); s.listen()
 if os.fork() == 0:
     s.close(); c = socket.create_connection(("127.0.0.1", 8080)); time.sleep(60)
 a, _ = s.accept(); s.close(); time.sleep(60)`
+
+	// keepsOpen answers, and lets the client close first, which has the TIME_WAIT then.
+	keepsOpen = `
+import socket, time
+s = socket.socket(); s.bind(("127.0.0.1", 8080)); s.listen(); a, _ = s.accept(); a.recv(9999)
+a.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"); a.recv(1); a.close(); time.sleep(60)`
 
 	// becomesDaemon forks after listen(), and the parent exits, as nginx does.
 	becomesDaemon = `

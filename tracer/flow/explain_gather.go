@@ -159,18 +159,30 @@ func (x *explainer) stillWaiting() {
 
 // closer is who had the end of a connection that is in TIME_WAIT now: the kernel does not keep it, the store does.
 func (x *explainer) closer(w *Holder) Actor {
+	d, asClient := x.waited(w)
+	if d == nil {
+		return Actor{}
+	}
+	client, server := d.ends()
+	if asClient {
+		return client.Process
+	}
+	return server.Process
+}
+
+// waited is the connection that is in TIME_WAIT, and whether its client's end is; nil: the store does not have it.
+func (x *explainer) waited(w *Holder) (d *talk, asClient bool) {
 	local := netip.AddrPortFrom(w.Address, w.Port)
 	for _, d := range x.talks.before { // the last first
-		client, server := d.ends()
 		switch {
 		case d.netns != x.q.Host.Netns:
 		case d.server == local && d.client == w.Peer:
-			return server.Process
+			return d, false
 		case d.client == local && d.server == w.Peer:
-			return client.Process
+			return d, true
 		}
 	}
-	return Actor{}
+	return nil, false
 }
 
 func sortPlaced[L any](p *placed[L], life func(L) *life, order func(a, b L) int) {

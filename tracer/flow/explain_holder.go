@@ -78,9 +78,13 @@ func (x *explainer) heldHere() bool {
 	return slices.ContainsFunc(x.holds.now, func(h *hold) bool { return h.netns == x.q.Host.Netns || x.q.Host.Netns == 0 })
 }
 
-// closedConnection: nobody listens here, but a TIME_WAIT keeps others out.
+// closedConnection: nobody listens here, but a TIME_WAIT keeps others out. Of a client's end, who it was comes first.
 func (x *explainer) closedConnection() {
 	for _, w := range x.waiting[:min(len(x.waiting), 1)] {
+		if d, asClient := x.waited(&w); asClient {
+			x.client(FindClient, d)
+			x.out.Findings[len(x.out.Findings)-1].Then = true
+		}
 		x.say(Finding{
 			Kind: FindTimeWait, Process: w.Process, Target: Target{w.Address, w.Port}, From: w.Since,
 			Until: x.q.Now.Add(w.Expires), Count: uint64(len(x.waiting)),

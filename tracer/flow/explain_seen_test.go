@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // TestExplainSeen: a program was seen before, or for the first time, or nobody can know.
@@ -80,6 +82,31 @@ func TestExplainHere(t *testing.T) {
 	for _, f := range found {
 		if f.Kind == FindAdvice && f.Why != AdviceWait {
 			t.Errorf("advice %s: %s", f.Why, f.Command)
+		}
+	}
+}
+
+// TestExplainClosedClient: who closes first keeps the port for a minute. Of a client, which an access log names, the answer
+// says what it was and dialled, and that it is over; of the server's end of the same connection it does not.
+func TestExplainClosedClient(t *testing.T) {
+	for _, tc := range []struct {
+		target string
+		want   []string
+	}{
+		{"127.0.0.1:50000", []string{"client 20 then", "time_wait 20 ×1", "address", "advice wait", "advice look $ sudo looptrace explain 127.0.0.1:8080", "known"}},
+		{"127.0.0.1:8080", []string{"time_wait 10 ×1", "address", "visitor 20 ×1", "advice wait", "known"}},
+	} {
+		var s tale
+		s.talk(990, 1, person(20, "client"), 50000, person(10, "server"), "127.0.0.1:8080")
+		q := inquiry(tc.target)
+		q.Past, q.Looked = s.records, true
+		local, peer := netip.MustParseAddrPort("127.0.0.1:50000"), netip.MustParseAddrPort("127.0.0.1:8080")
+		if q.Targets[0].Port != local.Port() {
+			local, peer = peer, local
+		}
+		q.Waiting = []Holder{{Kind: HolderTimeWait, Address: local.Addr(), Port: local.Port(), Peer: peer, Expires: time.Minute}}
+		if diff := cmp.Diff(tc.want, kinds(Explain(q))); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tc.target, diff)
 		}
 	}
 }
