@@ -4,22 +4,27 @@ package flow
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 )
 
+// visit is a connection or a failure, or several that were folded.
+type visit struct {
+	who      Actor
+	record   *Record
+	from, to time.Time
+	count    uint64
+	hasBytes bool
+	c2s, s2c uint64
+}
+
 // visitor is the connections of one program, or its failures of one kind.
 type visitor struct {
-	who         Actor // the last process of it
-	whoAt       time.Time
-	record      *Record
-	count       uint64
-	first, last time.Time
-	hasBytes    bool
-	c2s, s2c    uint64
-	starts      []time.Time
-	processes   map[uint32]bool
-	parents     map[Ancestor]bool
+	key    string
+	visits []visit
+	last   time.Time
+	count  uint64
 }
 
 // visitors sorts connections by the client's program.
@@ -34,53 +39,118 @@ func (v *visitors) of(key string) *visitor {
 	}
 	p := v.by[key]
 	if p == nil {
-		p = &visitor{processes: map[uint32]bool{}, parents: map[Ancestor]bool{}}
+		p = &visitor{key: key}
 		v.by[key] = p
 		v.list = append(v.list, p)
 	}
 	return p
 }
 
-func (p *visitor) met(who Actor, r *Record, from, to time.Time, n uint64) {
-	p.count += n
-	if p.first.IsZero() || from.Before(p.first) {
-		p.first = from
-	}
-	if to.After(p.last) {
-		p.last = to
-	}
-	if p.record == nil || r.Time.After(p.record.Time) {
-		p.record = r
-	}
-	if who.Known() && (!p.who.Known() || who.P.PID != 0 && !r.Time.Before(p.whoAt)) {
-		p.who, p.whoAt = who, r.Time
-	}
-	if n == 1 {
-		p.starts = append(p.starts, from)
-	}
-	if who.Known() {
-		p.processes[who.P.PID] = true
-		p.parents[nearest(who)] = true
+func (p *visitor) met(who Actor, r *Record, from, to time.Time, n uint64) *visit {
+	p.add(visit{who: who, record: r, from: from, to: to, count: n})
+	return &p.visits[len(p.visits)-1]
+}
+
+func (p *visitor) add(v visit) {
+	p.visits = append(p.visits, v)
+	p.count += v.count
+	if v.to.After(p.last) {
+		p.last = v.to
 	}
 }
 
 // ordered gives the programs that came last first.
 func (v *visitors) ordered() []*visitor {
-	slices.SortStableFunc(v.list, func(a, b *visitor) int {
-		return cmp.Or(b.last.Compare(a.last), cmp.Compare(b.count, a.count), inOrder(a.record, b.record))
+	var list []*visitor
+	for _, p := range v.list {
+		list = append(list, p.apart()...)
+	}
+	slices.SortStableFunc(list, func(a, b *visitor) int {
+		return cmp.Or(b.last.Compare(a.last), cmp.Compare(b.count, a.count), inOrder(a.record(), b.record()))
 	})
-	return v.list
+	return list
+}
+
+// apart takes what comes at a beat, as children of one parent do, from what comes of the same program without one.
+func (p *visitor) apart() (list []*visitor) {
+	var groups visitors
+	for _, v := range p.visits {
+		key := ""
+		if v.who.Known() && v.count == 1 {
+			key = fmt.Sprint(nearest(v.who))
+		}
+		groups.of(key).add(v)
+	}
+	rest := &visitor{key: p.key}
+	for _, g := range groups.list {
+		if g.key != "" && beat(g.starts()) > 0 {
+			list = append(list, g)
+			continue
+		}
+		for _, v := range g.visits {
+			rest.add(v)
+		}
+	}
+	if len(rest.visits) > 0 {
+		list = append(list, rest)
+	}
+	return list
+}
+
+func (p *visitor) starts() (list []time.Time) {
+	for _, v := range p.visits {
+		if v.count == 1 {
+			list = append(list, v.from)
+		}
+	}
+	return list
+}
+
+// record is the last of it.
+func (p *visitor) record() *Record {
+	return slices.MaxFunc(p.visits, func(a, b visit) int { return inOrder(a.record, b.record) }).record
+}
+
+// who is the process that did it all, else the program, as its last process was.
+func (p *visitor) who() (who Actor, parents []Ancestor) {
+	var at time.Time
+	first, several := Actor{}, false
+	for _, v := range p.visits {
+		if !v.who.Known() {
+			continue
+		}
+		if !who.Known() || v.who.P.PID != 0 && !v.record.Time.Before(at) {
+			who, at = v.who, v.record.Time
+		}
+		if !first.Known() {
+			first = v.who
+		}
+		several = several || v.who.P.PID == 0 || !sameProcess(first.P, v.who.P)
+		if up := nearest(v.who); len(parents) < 2 && !slices.Contains(parents, up) { // more than one is none
+			parents = append(parents, up)
+		}
+	}
+	if !several {
+		return who, nil
+	}
+	program := *who.P
+	program.ProcessID, program.Created = ProcessID{UID: program.UID}, time.Time{}
+	return Actor{P: &program}, parents
 }
 
 func (p *visitor) finding(kind string) Finding {
-	f := Finding{
-		Kind: kind, Process: p.who, Record: p.record, Count: p.count, From: p.first, Until: p.last,
-		HasBytes: p.hasBytes, C2S: p.c2s, S2C: p.s2c, Every: beat(p.starts),
-	}
-	if len(p.parents) == 1 && len(p.processes) > 1 { // each time another process, of the same parent
-		for a := range p.parents {
-			f.Ancestor = a
+	who, parents := p.who()
+	f := Finding{Kind: kind, Process: who, Record: p.record(), Count: p.count, Until: p.last, Every: beat(p.starts())}
+	for _, v := range p.visits {
+		if f.From.IsZero() || v.from.Before(f.From) {
+			f.From = v.from
 		}
+		f.HasBytes = f.HasBytes || v.hasBytes
+		f.C2S += v.c2s
+		f.S2C += v.s2c
+	}
+	if len(parents) == 1 { // each time another process, of the same parent
+		f.Ancestor = parents[0]
 	}
 	return f
 }
@@ -127,12 +197,9 @@ func (x *explainer) clients() {
 			continue
 		}
 		client, _ := d.ends()
-		v := over.of(programKey(client.Process))
-		v.met(client.Process, d.records[0], d.since(), d.since(), 1)
+		v := over.of(programKey(client.Process)).met(client.Process, d.records[0], d.since(), d.since(), 1)
 		if c := d.closed(); c != nil && c.Conn.HasBytes {
-			v.hasBytes = true
-			v.c2s += c.Conn.C2S
-			v.s2c += c.Conn.S2C
+			v.hasBytes, v.c2s, v.s2c = true, c.Conn.C2S, c.Conn.S2C
 		}
 	}
 	for _, r := range x.summaries {
@@ -151,12 +218,9 @@ func (v *visitors) summary(r *Record) {
 	if who.P == nil && (s.Client.Comm != "" || s.Client.ExeName != "") {
 		who.P = &Process{Comm: s.Client.Comm, ExeName: s.Client.ExeName}
 	}
-	p := v.of(programKey(who))
-	p.met(who, r, s.First, s.Last, s.Count)
+	p := v.of(programKey(who)).met(who, r, s.First, s.Last, s.Count)
 	if s.HasBytes {
-		p.hasBytes = true
-		p.c2s += s.C2S
-		p.s2c += s.S2C
+		p.hasBytes, p.c2s, p.s2c = true, s.C2S, s.S2C
 	}
 }
 

@@ -208,7 +208,31 @@ func TestExplain(t *testing.T) {
 				}
 			},
 			live: func(*tale) {},
-			want: []string{"nobody", "address", "visitor 109 ×10 /2s", "known"},
+			want: []string{"nobody", "address", "visitor 0 ×10 /2s", "known"},
+		},
+		{
+			name: "each time another process of another parent", target: "8080",
+			past: func(s *tale) {
+				for i := range 3 {
+					s.talk(200+7*float64(i*i), uint64(i+1), person(uint32(100+i), "curl", uint32(50+i)), uint16(50000+i), web, "127.0.0.1:8080")
+				}
+				s.refused(400, person(120, "curl", 60), "127.0.0.1:8080")
+				s.refused(410, person(121, "curl", 61), "127.0.0.1:8080")
+				s.talk(500, 9, health, 50009, web, "127.0.0.1:8080")
+			},
+			live: func(*tale) {},
+			want: []string{"nobody", "address", "visitor 40 ×1", "visitor 0 ×3", "refused 0 ×2", "known"},
+		},
+		{
+			name: "who comes at a beat, and the same program by hand", target: "8080",
+			past: func(s *tale) {
+				for i := range 10 {
+					s.talk(200+2*float64(i), uint64(i+1), person(uint32(100+i), "curl", 7), uint16(50000+i), web, "127.0.0.1:8080")
+				}
+				s.talk(205.3, 20, curl, 50020, web, "127.0.0.1:8080")
+			},
+			live: func(*tale) {},
+			want: []string{"nobody", "address", "visitor 0 ×10 /2s", "visitor 30 ×1", "known"},
 		},
 		{
 			name: "counts that were folded", target: "8080",
@@ -219,7 +243,7 @@ func TestExplain(t *testing.T) {
 				}})
 			},
 			live: func(*tale) {},
-			want: []string{"nobody", "address", "visitor 30 ×100", "known"},
+			want: []string{"nobody", "address", "visitor 0 ×100", "known"},
 		},
 		{
 			name: "in use by four kinds", target: "127.0.0.1:8080",
