@@ -69,9 +69,7 @@ func (w *words) role(f *flow.Finding, what, does, did string) {
 		return
 	}
 	w.target(f)
-	if own := w.inquiry.Host.Netns; own != 0 && f.Record.Netns != own {
-		w.str(" of another network namespace")
-	}
+	w.elsewhere(f)
 	if f.Then {
 		w.str(" was")
 	} else {
@@ -86,6 +84,13 @@ func (w *words) role(f *flow.Finding, what, does, did string) {
 	}
 	w.str(does)
 	w.byStore()
+}
+
+// elsewhere: the same port of another network namespace is another port.
+func (w *words) elsewhere(f *flow.Finding) {
+	if own := w.inquiry.Host.Netns; own != 0 && f.Record != nil && f.Record.Netns != 0 && f.Record.Netns != own {
+		w.str(" of another network namespace")
+	}
 }
 
 // byStore: what nobody looked at is what the store heard last.
@@ -119,6 +124,7 @@ func (w *words) sourcePort(f *flow.Finding) {
 		w.str("the source port of ")
 	} else {
 		w.target(f)
+		w.elsewhere(f)
 		if f.Then {
 			w.str(" was a client's source port: ")
 		} else {
@@ -222,6 +228,7 @@ func (w *words) nobody(f *flow.Finding) {
 		w.str("; the last to listen was ")
 	}
 	w.actor(&f.Process)
+	w.elsewhere(f)
 	if f.Unseen {
 		w.str(", last heard of ")
 	} else {

@@ -29,6 +29,7 @@ func (w *words) visitorName(f *flow.Finding) {
 	default:
 		w.actor(&f.Process)
 	}
+	w.elsewhere(f)
 }
 
 func (w *words) visitor(f *flow.Finding, one, many string) {
@@ -125,6 +126,7 @@ func (w *words) failed(f *flow.Finding) {
 
 func (w *words) formerHolder(f *flow.Finding) {
 	w.actor(&f.Process)
+	w.elsewhere(f)
 	if f.From.IsZero() {
 		w.str(" since before anybody watched")
 	} else {

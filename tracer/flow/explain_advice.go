@@ -123,14 +123,15 @@ func quote(s string) string {
 
 // start says how what is missing was started the last time.
 func (x *explainer) start() {
-	if len(x.holds.now) > 0 || !x.said(FindRefused) || len(x.holds.before) == 0 {
+	last := x.lastHold()
+	if len(x.holds.now) > 0 || !x.said(FindRefused) || last == nil || !x.here(last.netns) {
 		return
 	}
-	who := x.holds.before[0].who()
+	who := last.who()
 	if !who.Known() {
 		return
 	}
-	f := Finding{Kind: FindAdvice, Why: AdviceStart, Process: who, Record: x.holds.before[0].latest()}
+	f := Finding{Kind: FindAdvice, Why: AdviceStart, Process: who, Record: last.latest()}
 	if u := who.P.Unit; strings.HasSuffix(u, ".service") && !strings.HasPrefix(u, "user@") && plainName.MatchString(u) {
 		f.Command = "sudo systemctl start " + quote(u)
 	}

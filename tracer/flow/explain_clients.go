@@ -175,6 +175,19 @@ func beat(starts []time.Time) time.Duration {
 	return middle
 }
 
+// placeKey keeps what another network namespace has apart: there, the port is another.
+func (x *explainer) placeKey(r *Record, who Actor) string {
+	if x.here(r.Netns) {
+		return programKey(who)
+	}
+	return fmt.Sprint(r.Netns, " ", programKey(who))
+}
+
+// here says whether a record is of the namespace of who asks, as far as both are known.
+func (x *explainer) here(netns uint32) bool {
+	return netns == 0 || x.q.Host.Netns == 0 || netns == x.q.Host.Netns
+}
+
 func programKey(a Actor) string {
 	if !a.Known() {
 		return ""
@@ -190,21 +203,21 @@ func (x *explainer) clients() {
 			continue
 		}
 		client, _ := d.ends()
-		now.of(programKey(client.Process)).met(client.Process, d.records[0], d.since(), d.since(), 1)
+		now.of(x.placeKey(d.records[0], client.Process)).met(client.Process, d.records[0], d.since(), d.since(), 1)
 	}
 	for _, d := range slices.Concat(x.talks.before, x.talks.after) {
 		if !x.asServer(d) || d.self() {
 			continue
 		}
 		client, _ := d.ends()
-		v := over.of(programKey(client.Process)).met(client.Process, d.records[0], d.since(), d.since(), 1)
+		v := over.of(x.placeKey(d.records[0], client.Process)).met(client.Process, d.records[0], d.since(), d.since(), 1)
 		if c := d.closed(); c != nil && c.Conn.HasBytes {
 			v.hasBytes, v.c2s, v.s2c = true, c.Conn.C2S, c.Conn.S2C
 		}
 	}
 	for _, r := range x.summaries {
 		if r.Errno == 0 {
-			over.summary(r)
+			over.summary(x, r)
 		}
 	}
 	x.tell(now.ordered(), FindConnected)
@@ -212,19 +225,27 @@ func (x *explainer) clients() {
 }
 
 // summary counts what was folded: of a program, and not one by one.
-func (v *visitors) summary(r *Record) {
+func (v *visitors) summary(x *explainer, r *Record) {
 	s := r.Summary
 	who := Actor{P: s.Client.P}
 	if who.P == nil && (s.Client.Comm != "" || s.Client.ExeName != "") {
 		who.P = &Process{Comm: s.Client.Comm, ExeName: s.Client.ExeName}
 	}
-	p := v.of(programKey(who)).met(who, r, s.First, s.Last, s.Count)
+	p := v.of(x.placeKey(r, who)).met(who, r, s.First, s.Last, s.Count)
 	if s.HasBytes {
 		p.hasBytes, p.c2s, p.s2c = true, s.C2S, s.S2C
 	}
 }
 
+// tell says it of the programs in the namespace of who asks first.
 func (x *explainer) tell(list []*visitor, kind string) {
+	here := func(v *visitor) int {
+		if x.here(v.record().Netns) {
+			return 0
+		}
+		return 1
+	}
+	slices.SortStableFunc(list, func(a, b *visitor) int { return cmp.Compare(here(a), here(b)) })
 	for i, v := range list {
 		if i == maxVisitors {
 			x.say(Finding{Kind: kind, Why: "more", Count: uint64(len(list) - maxVisitors)})

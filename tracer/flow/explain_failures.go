@@ -15,28 +15,28 @@ func (x *explainer) failures() {
 		switch {
 		case r.Conn != nil && !slices.ContainsFunc(x.q.Targets, func(t Target) bool { return t.Port == r.Conn.Server.Port }):
 			// As a client's: it failed to reach another port.
-			other.of(fmt.Sprint(r.Errno, programKey(r.Conn.Client.Process))).met(r.Conn.Client.Process, r, r.Time, r.Time, 1)
+			other.of(fmt.Sprint(r.Errno, x.placeKey(r, r.Conn.Client.Process))).met(r.Conn.Client.Process, r, r.Time, r.Time, 1)
 		case r.Conn != nil && r.Errno == econnrefused:
-			refused.of(programKey(r.Conn.Client.Process)).met(r.Conn.Client.Process, r, r.Time, r.Time, 1)
+			refused.of(x.placeKey(r, r.Conn.Client.Process)).met(r.Conn.Client.Process, r, r.Time, r.Time, 1)
 		case r.Conn != nil:
-			other.of(fmt.Sprint(r.Errno, programKey(r.Conn.Client.Process))).met(r.Conn.Client.Process, r, r.Time, r.Time, 1)
+			other.of(fmt.Sprint(r.Errno, x.placeKey(r, r.Conn.Client.Process))).met(r.Conn.Client.Process, r, r.Time, r.Time, 1)
 		case r.Errno == eaddrinuse:
-			key := programKey(r.Sock.Process)
+			key := x.placeKey(r, r.Sock.Process)
 			if h := r.Sock.Holder; h != nil {
 				key = fmt.Sprint(key, h.Kind, programKey(h.Process))
 			}
 			inUse.of(key).met(r.Sock.Process, r, r.Time, r.Time, 1)
 		default:
-			other.of(fmt.Sprint(r.Errno, programKey(r.Sock.Process))).met(r.Sock.Process, r, r.Time, r.Time, 1)
+			other.of(fmt.Sprint(r.Errno, x.placeKey(r, r.Sock.Process))).met(r.Sock.Process, r, r.Time, r.Time, 1)
 		}
 	}
 	for _, r := range x.summaries {
 		switch r.Errno {
 		case 0:
 		case econnrefused:
-			refused.summary(r)
+			refused.summary(x, r)
 		default:
-			other.summary(r)
+			other.summary(x, r)
 		}
 	}
 	x.tell(refused.ordered(), FindRefused)

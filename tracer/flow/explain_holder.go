@@ -75,7 +75,7 @@ func recordOf(d *talk, ok func(*Record) bool) *Record {
 
 // heldHere says whether a socket of the namespace of who asks has the port: one of another keeps nobody out here.
 func (x *explainer) heldHere() bool {
-	return slices.ContainsFunc(x.holds.now, func(h *hold) bool { return h.netns == x.q.Host.Netns || x.q.Host.Netns == 0 })
+	return slices.ContainsFunc(x.holds.now, func(h *hold) bool { return x.here(h.netns) })
 }
 
 // closedConnection: nobody listens here, but a TIME_WAIT keeps others out. Of a client's end, who it was comes first.
@@ -114,27 +114,68 @@ func nearest(a Actor) Ancestor {
 // nobody tells of the last who had it, in whichever role.
 func (x *explainer) nobody() {
 	f := Finding{Kind: FindNobody, Then: x.q.OfPast(), Target: x.q.Targets[0]}
-	var last time.Time
-	if len(x.holds.before) > 0 {
-		h := x.holds.before[0]
-		last = h.end()
-		f.Process, f.Record, f.From, f.Until, f.Unseen = h.last(), h.latest(), h.from, last, h.open()
-		f.Why = FindBound
+	h, d := x.lastHold(), x.lastDialled()
+	if h != nil && d != nil { // who had it here, and of those the last
+		byHold := h.end().Compare(d.end()) >= 0
+		if here := x.here(h.netns); here != x.here(d.netns) {
+			byHold = here
+		}
+		if byHold {
+			d = nil
+		} else {
+			h = nil
+		}
+	}
+	switch {
+	case h != nil:
+		f.Process, f.Record, f.From, f.Until, f.Unseen, f.Why = h.last(), h.latest(), h.from, h.end(), h.open(), FindBound
 		if h.listens() {
 			f.Why = FindServer
 		}
-	}
-	i := slices.IndexFunc(x.talks.before, x.asClient)
-	if i >= 0 && x.talks.before[i].end().After(last) {
-		d := x.talks.before[i]
+	case d != nil:
 		client, _ := d.ends()
-		f.Process, f.Record, f.From, f.Until, f.Why, f.Unseen = client.Process, d.records[0], d.from, d.end(), FindClient, d.open()
+		f.Process, f.Record, f.From, f.Until, f.Unseen, f.Why = client.Process, d.records[0], d.from, d.end(), d.open(), FindClient
 	}
 	x.say(f)
-	if f.Why == FindClient {
-		x.client(FindClient, x.talks.before[i])
+	if d != nil {
+		x.client(FindClient, d)
 		x.out.Findings[len(x.out.Findings)-1].Then = true
 	}
+}
+
+// lastHold is the last socket that had the port, in the namespace of who asks if there was one.
+func (x *explainer) lastHold() *hold {
+	for _, h := range x.former() {
+		return h
+	}
+	return nil
+}
+
+// former is who had the port, those in the namespace of who asks first, and of those the last first.
+func (x *explainer) former() []*hold {
+	var here, elsewhere []*hold
+	for _, h := range x.holds.before {
+		if x.here(h.netns) {
+			here = append(here, h)
+		} else {
+			elsewhere = append(elsewhere, h)
+		}
+	}
+	return append(here, elsewhere...)
+}
+
+// lastDialled is likewise the last connection whose source port it was.
+func (x *explainer) lastDialled() (last *talk) {
+	for _, d := range x.talks.before { // the last first
+		switch {
+		case !x.asClient(d):
+		case x.here(d.netns):
+			return d
+		case last == nil:
+			last = d
+		}
+	}
+	return last
 }
 
 // reused: a source port is anybody's soon after.
@@ -251,7 +292,7 @@ func (x *explainer) sharedAncestor(p *Process) (Ancestor, bool) {
 func (x *explainer) acquaintance(h *hold, who Actor) Finding {
 	f := Finding{Kind: FindSeen, Process: who, From: x.q.Remembers}
 	for _, b := range x.holds.before {
-		if maybe := b.open() && b.addr == h.addr; maybe { // it may be this socket, which another process had then
+		if b.netns != h.netns || b.open() && b.addr == h.addr { // the last may be this socket, which another process had then
 			continue
 		}
 		if sameProgram(b.who(), who) && !sameProcess(b.who().P, who.P) && !sameProcess(b.last().P, who.P) {
@@ -297,7 +338,7 @@ func sameProgram(a, b Actor) bool {
 // before lists who had the port, the last first.
 func (x *explainer) before() {
 	told := 0
-	for _, h := range x.holds.before {
+	for _, h := range x.former() {
 		if told == maxBefore {
 			break
 		}

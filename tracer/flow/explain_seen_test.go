@@ -110,3 +110,42 @@ func TestExplainClosedClient(t *testing.T) {
 		}
 	}
 }
+
+// TestExplainNetns: the same port of another network namespace is another port. Its visitors are told apart, and who had it
+// there is not who had it here, nor to be started anew.
+func TestExplainNetns(t *testing.T) {
+	here, there, redis := person(10, "python", 5), person(20, "redis", 5), person(31, "redis-cli", 5)
+	var s tale
+	s.serve(100, 1, here, "127.0.0.1:8080", 8080)
+	s.talk(110, 2, person(30, "redis-cli", 5), 50000, here, "127.0.0.1:8080")
+	s.release(120, 1, here, "127.0.0.1:8080")
+	s.refused(130, redis, "127.0.0.1:8080")
+	n := len(s.records)
+	s.serve(200, 3, there, "127.0.0.1:8080", 8080)
+	s.talk(210, 4, redis, 50000, there, "127.0.0.1:8080")
+	s.release(220, 3, there, "127.0.0.1:8080")
+	s.refused(230, redis, "127.0.0.1:8080")
+	for _, r := range s.records[n:] {
+		r.Netns = home + 1
+	}
+	for _, tc := range []struct {
+		target string
+		past   []*Record
+		want   []string
+	}{
+		{"127.0.0.1:8080", s.records, []string{
+			"nobody 10 server", "address", "visitor 30 ×1", "visitor 31 ×1", "refused 31 ×1", "refused 31 ×1", "before 10 ×2", "before 20 ×2",
+			"advice 10 start", "known",
+		}},
+		{"127.0.0.1:8080", s.records[n:], []string{"nobody 20 server", "address", "visitor 31 ×1", "refused 31 ×1", "before 20 ×1", "known"}},
+		{"127.0.0.1:50000", s.records, []string{
+			"nobody 30 client", "client 30 then", "address", "failed 31 ×1", "failed 31 ×1", "advice look $ sudo looptrace explain 127.0.0.1:8080", "known",
+		}},
+	} {
+		q := inquiry(tc.target)
+		q.Past, q.Looked = tc.past, true
+		if diff := cmp.Diff(tc.want, kinds(Explain(q))); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tc.target, diff)
+		}
+	}
+}
