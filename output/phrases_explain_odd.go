@@ -2,7 +2,11 @@
 
 package output
 
-import "github.com/looptrace/looptrace/tracer/flow"
+import (
+	"net/netip"
+
+	"github.com/looptrace/looptrace/tracer/flow"
+)
 
 func (w *words) oddity(f *flow.Finding) {
 	switch f.Kind {
@@ -43,7 +47,11 @@ func (w *words) oddity(f *flow.Finding) {
 		w.str(" is ")
 		w.actor(&f.Process)
 		w.str("'s, and ")
-		w.endpoint(w.inquiry.Targets[0].Addr, f.Target.Port, f.Record.Proto)
+		first := w.inquiry.Targets[0].Addr
+		if !first.IsValid() { // of a bare port, it is localhost
+			first = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+		}
+		w.endpoint(first, f.Target.Port, f.Record.Proto)
 		w.str(" is ")
 		w.actor(&f.Other.Sock.Process)
 		w.str("'s")
@@ -88,8 +96,17 @@ func (w *words) advice(f *flow.Finding) {
 	}
 	switch f.Why {
 	case flow.AdviceFree:
-		w.str("frees the port: it ends ")
-		w.actor(&f.Process)
+		switch {
+		case f.Count > 1:
+			w.str("ends ")
+			w.program(&f.Process)
+			w.str(", one of ")
+			w.uint(f.Count)
+			w.str(" that have the port")
+		default:
+			w.str("frees the port: it ends ")
+			w.actor(&f.Process)
+		}
 	case flow.AdviceWait:
 		w.str("wait until ")
 		w.when(f.Until)

@@ -51,14 +51,7 @@ func (x *explainer) free() {
 		x.say(Finding{Kind: FindAdvice, Why: AdviceWait, Until: x.q.Now.Add(x.waiting[0].Expires)})
 		return
 	}
-	for _, h := range x.holds.now {
-		if h.live {
-			if f := x.stop(h.who(), h.latest()); f.Command != "" {
-				x.say(f)
-				return
-			}
-		}
-	}
+	x.stopAll()
 	if len(x.holds.now) > 0 {
 		return
 	}
@@ -78,6 +71,39 @@ func (x *explainer) free() {
 	}
 	if len(x.waiting) > 0 {
 		x.say(Finding{Kind: FindAdvice, Why: AdviceWait, Until: x.q.Now.Add(x.waiting[0].Expires)})
+	}
+}
+
+// stopAll says how to end who has the port, where who asks is. To end one of several frees nothing yet: Count is how many
+// have it.
+func (x *explainer) stopAll() {
+	var list []Finding
+	commands := map[string]bool{}
+	unknown := 0
+	for _, h := range x.holds.now {
+		if !h.live || x.heldHere() && !x.here(h.netns) {
+			continue
+		}
+		who := h.who()
+		f := x.stop(who, h.latest())
+		switch {
+		case f.Command == "":
+			unknown++
+		case !commands[f.Command]:
+			commands[f.Command] = true
+			list = append(list, f)
+		}
+		for _, o := range who.Holders { // whom who stands for
+			if c := x.stop(o, nil).Command; c != "" {
+				commands[c] = true
+			}
+		}
+	}
+	for _, f := range list[:min(len(list), maxHolders)] {
+		if n := len(commands) + unknown; n > 1 {
+			f.Count = uint64(n)
+		}
+		x.say(f)
 	}
 }
 

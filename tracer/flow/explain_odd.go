@@ -2,7 +2,10 @@
 
 package flow
 
-import "slices"
+import (
+	"net/netip"
+	"slices"
+)
 
 // odd says what is not as people think it is.
 func (x *explainer) odd() {
@@ -35,10 +38,10 @@ func (x *explainer) odd() {
 // localhost: a name of two addresses may be two servers.
 func (x *explainer) localhost() {
 	var first *hold
-	for _, t := range x.q.Targets {
+	for _, t := range x.dialled() {
 		h := x.takes(t)
 		switch {
-		case h == nil || !t.Addr.IsValid():
+		case h == nil:
 		case first == nil:
 			first = h
 		case h != first && h.netns == first.netns:
@@ -50,10 +53,22 @@ func (x *explainer) localhost() {
 	}
 }
 
+// dialled is the addresses that the target stands for: of a bare port, those of localhost.
+func (x *explainer) dialled() (list []Target) {
+	for _, t := range x.q.Targets {
+		if t.Addr.IsValid() {
+			list = append(list, t)
+			continue
+		}
+		list = append(list, Target{netip.AddrFrom4([4]byte{127, 0, 0, 1}), t.Port}, Target{netip.IPv6Loopback(), t.Port})
+	}
+	return list
+}
+
 // takes is the listener that takes a connection to the target, in the namespace of who asks.
 func (x *explainer) takes(t Target) *hold {
 	for _, h := range x.holds.now { // they are sorted by how specific they are
-		if h.listens() && h.proto == TCP && h.port == t.Port && serves(h.addr, h.v6, t.Addr) {
+		if x.here(h.netns) && h.listens() && h.proto == TCP && h.port == t.Port && serves(h.addr, h.v6, t.Addr) {
 			return h
 		}
 	}
@@ -62,10 +77,8 @@ func (x *explainer) takes(t Target) *hold {
 
 // shadowed: of several listeners that an address matches, the kernel takes the most specific one.
 func (x *explainer) shadowed() {
-	for _, t := range x.q.Targets {
-		if !t.Addr.IsValid() {
-			continue
-		}
+	told := map[[2]*hold]bool{}
+	for _, t := range x.served() {
 		var first *hold
 		for _, h := range x.holds.now {
 			if !h.listens() || h.proto != TCP || h.port != t.Port || !serves(h.addr, h.v6, t.Addr) {
@@ -74,7 +87,8 @@ func (x *explainer) shadowed() {
 			switch {
 			case first == nil:
 				first = h
-			case h.netns == first.netns && specific(h) > specific(first):
+			case h.netns == first.netns && specific(h) > specific(first) && !told[[2]*hold{h, first}]:
+				told[[2]*hold{h, first}] = true
 				x.say(Finding{
 					Kind: FindShadowed, Level: Warn, Process: h.who(), Record: h.latest(), Other: first.latest(),
 					Target: t, Then: x.q.OfPast(),
@@ -82,6 +96,17 @@ func (x *explainer) shadowed() {
 			}
 		}
 	}
+}
+
+// served is dialled, and of a bare port each address that somebody listens on.
+func (x *explainer) served() []Target {
+	list := x.dialled()
+	for _, h := range x.holds.now {
+		if t := (Target{h.addr, h.port}); slices.Contains(x.q.Targets, Target{Port: h.port}) && !h.addr.IsUnspecified() && !slices.Contains(list, t) {
+			list = append(list, t)
+		}
+	}
+	return list
 }
 
 // others: the same port of another address, family or namespace is another server's.

@@ -278,8 +278,42 @@ func TestExplain(t *testing.T) {
 			},
 			want: []string{
 				"server 10", "server 20", "address", "holder 10", "process 10", "reach 10", "origin 10 own", "holder 20", "process 20",
-				"reach 20 network", "origin 20 nowhere", "localhost 20", "shadowed 20", "advice 10 free $ kill 10", "advice family", "known",
+				"reach 20 network", "origin 20 nowhere", "localhost 20", "shadowed 20", "advice 10 free ×2 $ kill 10",
+				"advice 20 free ×2 $ kill 20", "advice family", "known",
 			},
+		},
+		{
+			name: "a bare port has the same oddities", target: "8080",
+			live: func(s *tale) {
+				s.sock("listen", 1000, 1, web, "127.0.0.1:8080")
+				s.sock("listen", 1000, 2, db, "[::]:8080")
+				s.before()
+			},
+			want: []string{
+				"server 10", "server 20", "address", "holder 10", "process 10", "reach 10", "origin 10 own", "holder 20", "process 20",
+				"reach 20 network", "origin 20 nowhere", "localhost 20", "shadowed 20", "advice 10 free ×2 $ kill 10",
+				"advice 20 free ×2 $ kill 20", "advice family", "known",
+			},
+		},
+		{
+			name: "shadowed at an address that is not localhost's", target: "8080",
+			live: func(s *tale) {
+				s.sock("listen", 1000, 1, web, "127.0.0.5:8080")
+				s.sock("listen", 1000, 2, web, "0.0.0.0:8080")
+				s.before()
+			},
+			want: []string{
+				"server 10", "server 10", "address", "holder 10", "process 10", "reach 10", "origin 10 own", "holder 10",
+				"reach 10 network", "shadowed 10", "advice 10 free $ kill 10", "known",
+			},
+		},
+		{
+			name: "one socket of two processes", target: "127.0.0.1:8080",
+			live: func(s *tale) {
+				s.sock("listen", 1000, 1, web, "127.0.0.1:8080").Sock.Process.Holders = []Actor{web, db}
+				s.before()
+			},
+			want: []string{"server 10", "address", "holder 10", "process 10", "reach 10", "origin 10 own", "advice 10 free ×2 $ kill 10", "known"},
 		},
 		{
 			name: "the other family alone", target: "127.0.0.1:8080",
