@@ -11,6 +11,10 @@ func (w *words) finding(f *flow.Finding) {
 	case flow.FindServer:
 		w.role(f, " a server's port: ", " listens there", " listened there")
 	case flow.FindBound:
+		if f.Record.Proto == flow.UDP {
+			w.role(f, " bound: ", " takes datagrams there", " took datagrams there")
+			return
+		}
 		w.role(f, " bound, and nobody listens: by ", "", "")
 	case flow.FindClient, flow.FindReused:
 		w.sourcePort(f)

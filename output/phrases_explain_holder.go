@@ -105,7 +105,11 @@ func (w *words) reach(f *flow.Finding) {
 		w.str("loopback only: nothing outside this machine reaches it")
 		return
 	}
-	w.str("open to the network: it listens on ")
+	if f.Record.Proto == flow.UDP {
+		w.str("open to the network: it takes datagrams at ")
+	} else {
+		w.str("open to the network: it listens on ")
+	}
 	w.target(f)
 	if f.Level == flow.Warn {
 		w.note("a port that the kernel picked")

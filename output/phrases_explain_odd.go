@@ -66,7 +66,11 @@ func (w *words) oddity(f *flow.Finding) {
 		w.str("'s, whose address is more specific")
 	case flow.FindSelf:
 		w.actor(&f.Process)
-		w.str(" is connected to itself: it dialled a port that nobody had, and the kernel gave it the same as its own")
+		if b := f.Other; b != nil && b.Sock.HasRequested && b.Sock.Requested.Port() != 0 {
+			w.str(" is connected to itself: it asked for this port as its own, and dialled it")
+		} else {
+			w.str(" is connected to itself: it dialled a port that nobody had, and has the same as its own")
+		}
 	case flow.FindNotListening:
 		w.actor(&f.Process)
 		w.str(" has bound the port and never called listen(): clients are refused, and lists of listeners do not show it")

@@ -123,6 +123,19 @@ var explainScenes = []explainScene{
 		},
 	},
 	{
+		name: "Which program sends these datagrams?",
+		scene: func(w *watched) asked {
+			w.start("python3", "-c", sendsDatagrams)
+			r := w.until("connect", 1, of("connect", 8080))
+			return asked{target: fmt.Sprint(r.Conn.Client.Port)}
+		},
+		want: []string{
+			`^127\.0\.0\.1:\d+/udp is a client's source port: python3.*\[\d+\] dialled 127\.0\.0\.1:8080/udp, python3.*\[\d+\] from`,
+			`^to do +sudo looptrace explain 127\.0\.0\.1:8080`,
+		},
+		never: []string{"is a server's port", "nobody"},
+	},
+	{
 		name: "Who makes these health checks?", programs: []string{"curl", "sh"},
 		scene: func(w *watched) asked {
 			w.python("127.0.0.1", 8080)
@@ -247,6 +260,12 @@ a, _ = s.accept(); s.close(); time.sleep(60)`
 import socket, time
 s = socket.socket(); s.bind(("127.0.0.1", 8080)); s.listen(); a, _ = s.accept(); a.recv(9999)
 a.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"); a.recv(1); a.close(); time.sleep(60)`
+
+	// sendsDatagrams has a port that the kernel picked as it sent the first.
+	sendsDatagrams = `
+import socket, time
+s = socket.socket(type=socket.SOCK_DGRAM); s.bind(("127.0.0.1", 8080))
+c = socket.socket(type=socket.SOCK_DGRAM); c.sendto(b"x", ("127.0.0.1", 8080)); time.sleep(60)`
 
 	// becomesDaemon forks after listen(), and the parent exits, as nginx does.
 	becomesDaemon = `

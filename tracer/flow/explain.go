@@ -158,6 +158,7 @@ type explainer struct {
 
 	holds     placed[*hold] // sockets on the port, which the target reaches
 	talks     placed[*talk] // connections with an end on it
+	sources   []*hold       // of talks, whose program bound the port before it dialled
 	elsewhere []*hold       // on the same port of other addresses, at the moment
 	summaries []*Record
 	failed    []*Record // newest first
@@ -183,6 +184,14 @@ func (x *explainer) records() {
 		e.Now = append(e.Now, d.records...)
 	}
 	e.History = slices.Clone(x.summaries)
+	from, to := x.moment()
+	for _, h := range x.sources {
+		if slices.ContainsFunc(h.dialled, func(d *talk) bool { return d.at(from, to) }) {
+			e.Now = append(e.Now, h.records...)
+		} else {
+			e.History = append(e.History, h.records...)
+		}
+	}
 	for _, h := range slices.Concat(x.holds.before, x.holds.after) {
 		e.History = append(e.History, h.records...)
 	}

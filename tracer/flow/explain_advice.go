@@ -167,7 +167,7 @@ func (x *explainer) start() {
 // lookOn: of a client's port, the other end is what to ask about next.
 func (x *explainer) lookOn() {
 	for _, f := range x.out.Findings {
-		if f.Kind == FindClient && f.Record != nil && f.Record.Conn != nil {
+		if f.Kind == FindClient && f.Record != nil && f.Record.Conn != nil && !f.Record.Conn.Self {
 			x.say(Finding{Kind: FindAdvice, Why: AdviceLook, Record: f.Record, Command: "sudo looptrace explain " + serverTarget(f.Record)})
 			return
 		}

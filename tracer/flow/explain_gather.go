@@ -57,8 +57,13 @@ func (l *lives) look(live []*Record, now time.Time) {
 		h.gone = h.gone || h.open() && !h.live
 	}
 	for _, d := range l.talks {
-		d.gone = d.gone || d.open() && !d.live
+		d.gone = d.gone || d.open() && !d.live && !l.unlisted(d)
 	}
+}
+
+// unlisted: the kernel has no list of UDP's flows, but a recorder that goes on has told of each end.
+func (l *lives) unlisted(d *talk) bool {
+	return d.proto == UDP && d.run == l.run-1 && len(l.watches) > 0 && l.watches[len(l.watches)-1].Goes
 }
 
 // choose keeps the lives that the target is about.
@@ -67,6 +72,8 @@ func (x *explainer) choose(l *lives) {
 	for _, h := range l.holds {
 		switch {
 		case !slices.ContainsFunc(x.q.Targets, func(t Target) bool { return t.Port == h.port }):
+		case x.isSource(h, l) && !(h.at(from, to) && !slices.ContainsFunc(h.dialled, func(d *talk) bool { return d.at(from, to) })):
+			x.sources = append(x.sources, h)
 		case x.reaches(h):
 			sortIn(&x.holds, h, &h.life, from, to)
 		case h.at(from, to) && (x.q.OfPast() || !x.q.Looked || h.live):
@@ -78,6 +85,16 @@ func (x *explainer) choose(l *lives) {
 			sortIn(&x.talks, d, &d.life, from, to)
 		}
 	}
+}
+
+// isSource says whether a socket is a client's, which dialled from it, and which nobody dialled.
+func (x *explainer) isSource(h *hold, l *lives) bool {
+	return slices.ContainsFunc(h.dialled, x.asClient) && !slices.ContainsFunc(l.talks, h.serves)
+}
+
+// serves says whether a connection was made to it.
+func (h *hold) serves(d *talk) bool {
+	return d.netns == h.netns && d.proto == h.proto && d.server.Port() == h.port && !d.self() && serves(h.addr, h.v6, d.server.Addr())
 }
 
 // moment is what was asked about.

@@ -18,7 +18,7 @@ func (x *explainer) role() {
 			break
 		}
 		kind := FindBound
-		if h.listens() || h.proto == UDP {
+		if h.listens() || x.serverOfUDP(h) {
 			kind = FindServer
 		}
 		x.say(x.roleOf(kind, &h.life, h.who(), h.latest(), Target{h.addr, h.port}))
@@ -41,6 +41,16 @@ func (x *explainer) role() {
 		x.nobody()
 	}
 	x.reused()
+}
+
+// serverOfUDP says whether a socket of UDP, which knows no listen(), is a server's: it asked for its port, or was dialled.
+func (x *explainer) serverOfUDP(h *hold) bool {
+	if h.proto != UDP {
+		return false
+	}
+	asked := h.asked()
+	return asked != nil && asked.Sock.HasRequested && asked.Sock.Requested.Port() != 0 && len(h.dialled) == 0 ||
+		slices.ContainsFunc(slices.Concat(x.talks.now, x.talks.before, x.talks.after), h.serves)
 }
 
 func (x *explainer) roleOf(kind string, l *life, who Actor, r *Record, t Target) Finding {
@@ -222,13 +232,13 @@ func (x *explainer) holder(h *hold) {
 		x.say(Finding{Kind: FindProcess, Process: who, Record: r})
 	}
 	reach := Finding{Kind: FindReach, Process: who, Record: r, Target: target, Then: x.q.OfPast()}
-	if h.listens() && !h.addr.IsLoopback() {
+	if !h.addr.IsLoopback() {
 		reach.Why = "network"
-		if asked := h.asked(); asked != nil && asked.Sock.Ephemeral {
+		if asked := h.asked(); asked != nil && asked.Sock.Ephemeral && (h.listens() || x.serverOfUDP(h)) {
 			reach.Level = Warn
 		}
 	}
-	if h.listens() {
+	if h.listens() || h.proto == UDP {
 		x.say(reach)
 	}
 	if !who.Known() || told {

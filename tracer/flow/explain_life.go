@@ -72,6 +72,8 @@ type hold struct {
 	port  uint16
 	v6    bool  // IPv6 only
 	heir  Actor // who has it at the look, where that is no process that a record before names
+
+	dialled []*talk // it is the client\'s end of these
 }
 
 // latest is the record that says most about who holds it: of listen(), else of bind().
@@ -310,6 +312,9 @@ func (l *lives) connection(r *Record) {
 		d = &talk{netns: r.Netns, proto: r.Proto, client: client, server: server}
 		l.talks = append(l.talks, d)
 		d.from = began(r)
+		if h := l.source(d, r); h != nil {
+			h.dialled = append(h.dialled, d)
+		}
 	}
 	d.add(r)
 	d.run = l.run
@@ -319,6 +324,17 @@ func (l *lives) connection(r *Record) {
 		return
 	}
 	l.connID[r.ID] = d
+}
+
+// source is the socket that a program bound, or had bound by the kernel, and then dialled from.
+func (l *lives) source(d *talk, r *Record) *hold {
+	for _, h := range slices.Backward(l.holds) {
+		if h.open() && !h.gone && !h.listens() && h.netns == d.netns && h.proto == d.proto && h.port == d.client.Port() &&
+			(h.addr == d.client.Addr() || h.addr.IsUnspecified()) && samePlace(h.who(), r.Conn.Client.Process) {
+			return h
+		}
+	}
+	return nil
 }
 
 // began is when a connection that this record is the first of came to be; zero: before anybody watched.

@@ -20,7 +20,13 @@ func (x *explainer) odd() {
 	for _, d := range slices.Concat(x.talks.now, x.talks.before) {
 		if d.self() {
 			client, _ := d.ends()
-			x.say(Finding{Kind: FindSelf, Level: Warn, Process: client.Process, Record: d.records[0], From: d.from, Until: d.until, Target: Target{d.server.Addr(), d.server.Port()}})
+			f := Finding{Kind: FindSelf, Level: Warn, Process: client.Process, Record: d.records[0], From: d.from, Until: d.until, Target: Target{d.server.Addr(), d.server.Port()}}
+			for _, h := range x.sources {
+				if slices.Contains(h.dialled, d) {
+					f.Other = h.asked()
+				}
+			}
+			x.say(f)
 			break
 		}
 	}
