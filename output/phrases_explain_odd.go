@@ -76,7 +76,20 @@ func (w *words) oddity(f *flow.Finding) {
 		w.str(" has bound the port and never called listen(): clients are refused, and lists of listeners do not show it")
 	case flow.FindUnaccepted:
 		w.uint(f.Count)
-		w.str(" connections ended that no process had accepted, the last at ")
+		if f.Why == flow.UnacceptedYet {
+			if f.Count == 1 {
+				w.str(" connection is open and accepted by no process yet, since ")
+			} else {
+				w.str(" connections are open and accepted by no process yet, the first since ")
+			}
+			w.when(f.From)
+			return
+		}
+		if f.Count == 1 {
+			w.str(" connection ended that no process had accepted, at ")
+		} else {
+			w.str(" connections ended that no process had accepted, the last at ")
+		}
 		w.when(f.Until)
 	case flow.FindOwners:
 		w.uint(f.Count)

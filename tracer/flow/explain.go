@@ -92,7 +92,7 @@ const (
 	FindShadowed     = "shadowed"         // Process listens there too, and gets none of the connections
 	FindSelf         = "self_connected"   // a socket is connected to itself
 	FindNotListening = "never_listening"  // bound, and never listening
-	FindUnaccepted   = "never_accepted"   // Count connections that no process took
+	FindUnaccepted   = "never_accepted"   // Count connections that no process took; Why: or has not taken yet
 	FindOwners       = "changing_owner"   // Count programs had it in turn
 	FindPicked       = "port_of_this_run" // the kernel picked it: the next run has another
 	FindAdvice       = "advice"           // what to do; Why says which
@@ -163,6 +163,7 @@ type explainer struct {
 	summaries []*Record
 	failed    []*Record // newest first
 	waiting   []Holder
+	lost      time.Time // when the store lost something last
 }
 
 // placed is lives about the moment asked about.

@@ -4,6 +4,7 @@ package flow
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -147,6 +148,59 @@ func TestExplainBoundClient(t *testing.T) {
 			}
 			if n := len(e.Now) + len(e.History); n != len(q.Past)+len(q.Live) {
 				t.Errorf("%d records told", n)
+			}
+		})
+	}
+}
+
+// TestExplainUnaccepted: that nobody has accepted a connection is said while it is so, and only where it is known.
+func TestExplainUnaccepted(t *testing.T) {
+	web, curl := person(10, "web", 5), person(30, "curl", 6)
+	for _, tc := range []struct {
+		name   string
+		change func(*Inquiry)
+		want   string
+	}{
+		{"waits", func(*Inquiry) {}, "never_accepted 30 waiting ×1"},
+		{"live, too", func(q *Inquiry) {
+			var s tale
+			s.conn("connect", 1000, 77, curl, 50000, web, "127.0.0.1:8080").Preexisting = true
+			q.Looked, q.Live = true, s.records
+		}, "never_accepted 30 waiting ×1"},
+		{"accepted", func(q *Inquiry) {
+			var s tale
+			s.conn("accept", 120, 2, curl, 50000, web, "127.0.0.1:8080")
+			q.Past = append(q.Past, s.records...)
+		}, ""},
+		{"over", func(q *Inquiry) {
+			var s tale
+			s.conn("close", 120, 2, curl, 50000, web, "127.0.0.1:8080")
+			q.Past = append(q.Past, s.records...)
+		}, "never_accepted 30 ×1"},
+		{"not there any more", func(q *Inquiry) { q.Looked = true }, ""},
+		{"a moment ago", func(q *Inquiry) { q.Now = at(102) }, ""},
+		{"nobody watches", func(q *Inquiry) { q.Watches[0].Goes = false }, ""},
+		{"something was lost", func(q *Inquiry) {
+			q.Past = append(q.Past, &Record{Event: "lost", Time: at(200), Lost: &LostRecord{Count: 1}})
+		}, ""},
+		{"accepts are not recorded", func(q *Inquiry) { q.Past[0].Start.Filters = map[string]any{"event": "connect"} }, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var s tale
+			s.add(&Record{Event: "start", Time: at(0), Start: &StartRecord{}})
+			s.serve(100, 1, web, "127.0.0.1:8080", 8080)
+			s.conn("connect", 101, 2, curl, 50000, web, "127.0.0.1:8080")
+			q := inquiry("127.0.0.1:8080")
+			q.Past, q.Watches = s.records, []Watch{{From: at(0), Until: at(900), Goes: true}}
+			tc.change(q)
+			got := ""
+			for _, line := range kinds(Explain(q)) {
+				if strings.HasPrefix(line, FindUnaccepted) {
+					got += line
+				}
+			}
+			if got != tc.want {
+				t.Errorf("%q, want %q", got, tc.want)
 			}
 		})
 	}

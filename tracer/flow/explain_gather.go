@@ -36,6 +36,7 @@ func (x *explainer) gather() {
 			l.miss(last.Until)
 		}
 	}
+	x.lost = l.lost
 	x.choose(l)
 }
 

@@ -244,7 +244,11 @@ func (x *explainer) holder(h *hold) {
 	if !who.Known() || told {
 		return
 	}
-	x.say(x.origin(who))
+	starter := who
+	if asked := h.asked(); h.heir.Known() && asked != nil && asked.Sock.Process.Known() {
+		starter = asked.Sock.Process // whose parents its own were: by now init is
+	}
+	x.say(x.origin(starter))
 	if f := x.acquaintance(h, who); f.Why != "" {
 		x.say(f)
 	}

@@ -139,20 +139,55 @@ func (x *explainer) others() {
 	}
 }
 
-// unaccepted counts connections that were made, and that no process ever took.
+// unaccepted counts connections that were made, and that no process ever took, or none has taken yet.
 func (x *explainer) unaccepted() {
-	var v visitors
+	var over, wait visitor
 	for _, d := range slices.Concat(x.talks.before, x.talks.now) {
-		if c := d.closed(); x.asServer(d) && !d.self() && c != nil && !d.taken() {
-			client, _ := d.ends()
-			v.of("").met(client.Process, c, c.Time, c.Time, 1)
+		if !x.asServer(d) || d.self() {
+			continue
+		}
+		client, _ := d.ends()
+		switch c := d.closed(); {
+		case c != nil && !d.taken():
+			over.met(client.Process, c, c.Time, c.Time, 1)
+		case x.waits(d):
+			wait.met(client.Process, d.first("connect"), d.from, d.from, 1)
 		}
 	}
-	for _, p := range v.ordered() {
+	for _, p := range []*visitor{&wait, &over} {
+		if len(p.visits) == 0 {
+			continue
+		}
 		f := p.finding(FindUnaccepted)
-		f.Level, f.Every, f.Ancestor = Warn, 0, Ancestor{}
+		if f.Level, f.Every, f.Ancestor = Warn, 0, (Ancestor{}); p == &wait {
+			f.Why = UnacceptedYet
+		}
 		x.say(f)
 	}
+}
+
+// UnacceptedYet is Finding.Why of FindUnaccepted where the connections are open, and wait.
+const UnacceptedYet = "waiting"
+
+// waits says whether a connection is open and no process has accepted it yet: a recorder that told of it goes on, and
+// would have told of that.
+func (x *explainer) waits(d *talk) bool {
+	q := x.q
+	if q.OfPast() || len(q.Watches) == 0 || d.proto != TCP || !d.open() || d.gone || q.Looked && !d.live {
+		return false
+	}
+	watch := q.Watches[len(q.Watches)-1]
+	connect := d.first("connect")
+	if !watch.Goes || connect == nil || connect.Preexisting || d.from.Before(watch.From) || d.first("accept") != nil {
+		return false
+	}
+	return d.from.After(x.lost) && d.from.Before(q.Now.Add(-storeDelay)) && !x.filters(watch, "event")
+}
+
+// filters says whether a recorder was told to keep some things only. Where its start is forgotten, it may have been.
+func (x *explainer) filters(watch Watch, flag string) bool {
+	i := slices.IndexFunc(x.q.Past, func(r *Record) bool { return r.Start != nil && r.Time.Equal(watch.From) })
+	return i < 0 || x.q.Past[i].Start.Filters[flag] != nil
 }
 
 // owners: a port out of the range that the kernel picks from is somebody else's at each run.

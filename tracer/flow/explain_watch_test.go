@@ -51,7 +51,7 @@ func TestExplainAfterKill(t *testing.T) {
 func TestExplainDaemon(t *testing.T) {
 	parent, child := person(10, "web", 5), person(11, "web", 1)
 	child.P.Created = boot.Add(100 * time.Second)
-	inherited := []string{"server 11", "address", "holder 11", "process 11", "reach 11", "origin 11 nowhere", "advice 11 free $ kill 11", "known"}
+	inherited := []string{"server 11", "address", "holder 11", "process 11", "reach 11", "origin 10 own", "advice 11 free $ kill 11", "known"}
 	apart := []string{"server 11", "address", "holder 11", "process 11", "reach 11", "origin 11 nowhere", "before 10 ×1 then", "advice 11 free $ kill 11", "known"}
 	for _, tc := range []struct {
 		name   string
