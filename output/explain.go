@@ -20,6 +20,7 @@ var explainLabels = map[string]string{
 	flow.FindReused: "later", flow.FindTaken: "odd", flow.FindElsewhere: "odd", flow.FindShadowed: "odd", flow.FindLocalhost: "odd", flow.FindSelf: "odd",
 	flow.FindNotListening: "odd", flow.FindUnaccepted: "odd", flow.FindOwners: "odd", flow.FindPicked: "odd",
 	flow.FindAdvice: "to do", flow.FindKnown: "known",
+	flow.FindUnwatched: "known", flow.FindLost: "known", flow.FindFiltered: "known",
 }
 
 // labelWidth is the longest label and two spaces.

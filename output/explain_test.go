@@ -107,6 +107,28 @@ func explainSamples() []explained {
 				stamp(600, 3, preexisting(sampleSock("bind", netip.MustParseAddr("127.0.0.2"), 49342, sampleContainer("web")))),
 			}
 		})},
+		{"what the store cannot know, and another network namespace", ask("127.0.0.1:49342", func(q *flow.Inquiry) {
+			q.Past = append(serve(0, 1, localhost4, 49342, python), talk(100, 11, sampleClient())...)
+			for _, r := range q.Past {
+				r.Netns++
+			}
+			q.Past = append(q.Past,
+				stamp(-30, 0, &flow.Record{Event: "start", Start: &flow.StartRecord{Filters: map[string]any{"comm": "curl,\x1b[31mpython3"}}}),
+				stamp(200, 0, &flow.Record{Event: "lost", Lost: &flow.LostRecord{Count: 9360, Where: "store", Since: moment(150)}}))
+			q.Watches = []flow.Watch{{From: moment(-30), Until: moment(300)}}
+		})},
+		{"what waits, and who became a daemon", ask("127.0.0.1:49342", func(q *flow.Inquiry) {
+			parent := sampleActor(4400, 0, "python3", "python3 -m http.server 49342")
+			q.Past = append(serve(0, 1, localhost4, 49342, parent), talk(100, 11, sampleClient())[0])
+			q.Past = append(q.Past, stamp(-30, 0, &flow.Record{Event: "start", Start: &flow.StartRecord{}}))
+			child := sampleActor(4401, 0, "python3", "python3 -m http.server 49342")
+			child.P.Created = moment(1)
+			q.Live = []*flow.Record{
+				stamp(600, 7, preexisting(serve(0, 0, localhost4, 0, child)[1])),
+				stamp(600, 8, preexisting(sampleConn("connect", localhost4, sampleClient(), child))),
+			}
+			q.Watches = []flow.Watch{{From: moment(-30), Until: moment(300), Goes: true}}
+		})},
 		{"between picking and binding", ask("127.0.0.1:49342", func(q *flow.Inquiry) {
 			q.Past = append(serve(0, 1, localhost4, 0, sampleServer())[:1], stamp(1, 1, sampleSock("release", localhost4, 49342, sampleServer())))
 			q.Past = append(q.Past, serve(2, 2, localhost4, 49342, python)...)

@@ -52,6 +52,8 @@ func (w *words) finding(f *flow.Finding) {
 		w.advice(f)
 	case flow.FindKnown:
 		w.known(f)
+	case flow.FindUnwatched, flow.FindLost, flow.FindFiltered:
+		w.gap(f)
 	default:
 		w.oddity(f)
 	}

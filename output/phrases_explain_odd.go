@@ -163,3 +163,37 @@ func (w *words) known(f *flow.Finding) {
 		w.when(since)
 	}
 }
+
+// gap is what the store cannot have.
+func (w *words) gap(f *flow.Finding) {
+	switch f.Kind {
+	case flow.FindUnwatched:
+		w.str("nobody is known to have watched ")
+		if f.Until.IsZero() {
+			w.str("since ")
+			w.when(f.From)
+			return
+		}
+		w.str("from ")
+		w.when(f.From)
+		w.str(" to ")
+		w.when(f.Until)
+	case flow.FindLost:
+		w.uint(f.Count)
+		w.str(" events were lost")
+		if !f.From.IsZero() {
+			w.str(", from ")
+			w.when(f.From)
+			w.str(" to ")
+		} else {
+			w.str(", until ")
+		}
+		w.when(f.Until)
+		w.str(": what is said of that time may lack them")
+	case flow.FindFiltered:
+		w.str("looptrace record was told to keep some only, since ")
+		w.when(f.From)
+		w.str(": ")
+		w.foreign(f.Why)
+	}
+}

@@ -97,6 +97,9 @@ const (
 	FindPicked       = "port_of_this_run" // the kernel picked it: the next run has another
 	FindAdvice       = "advice"           // what to do; Why says which
 	FindKnown        = "known"            // what the answer rests on
+	FindUnwatched    = "unwatched"        // nobody is known to have watched between From and Until, or since From
+	FindLost         = "lost"             // Count events were lost
+	FindFiltered     = "filtered"         // Why: what alone the recorder was told to keep
 )
 
 // Finding is one thing that an Explanation says. Which fields are set its Kind says; package output has
@@ -147,6 +150,7 @@ func Explain(q *Inquiry) *Explanation {
 	x.odd()
 	x.advice()
 	x.say(Finding{Kind: FindKnown, From: q.Remembers})
+	x.gaps()
 	x.records()
 	return x.out
 }

@@ -87,7 +87,7 @@ func TestExplainBoundClient(t *testing.T) {
 			past:   func(s *tale) { s.conn("connect", 101, 2, dns, 7003, web, "127.0.0.1:8080"); s.udp() },
 			live:   func(*tale) {},
 			change: func(q *Inquiry) { q.Watches[0].Goes = false },
-			want:   []string{"nobody 40 client", "client 40 then", "address", look, "known"},
+			want:   []string{"nobody 40 client", "client 40 then", "address", look, "known", "unwatched"},
 		},
 		{
 			name: "UDP, not connected", target: "7003",

@@ -54,11 +54,19 @@ func (l *lives) look(live []*Record, now time.Time) {
 		}
 	}
 	l.inherited(now)
+	heard := time.Time{} // what is gone was there as long as somebody watched
+	if n := len(l.watches); n > 0 && !l.watches[n-1].Goes {
+		heard = l.watches[n-1].Until
+	}
 	for _, h := range l.holds {
-		h.gone = h.gone || h.open() && !h.live
+		if !h.live {
+			h.miss(heard)
+		}
 	}
 	for _, d := range l.talks {
-		d.gone = d.gone || d.open() && !d.live && !l.unlisted(d)
+		if !d.live && !l.unlisted(d) {
+			d.miss(heard)
+		}
 	}
 }
 
