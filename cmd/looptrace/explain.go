@@ -131,6 +131,7 @@ func answerFrom(ctx context.Context, q *flow.Inquiry, path string, named bool) e
 		q.Waiting = waitingNow(q.Targets[0].Port)
 	}
 	q.Host = hostNow(q.Targets[0].Port)
+	nameAll(q)
 	return nil
 }
 

@@ -176,11 +176,14 @@ func printAll(ctx context.Context, store *history.Reader, q history.Query, chose
 	if err != nil {
 		return err
 	}
+	var names flow.Names
 	print := func(l history.Line) error {
 		r, err := output.Parse([]byte(l.Text))
 		if err != nil {
 			return fmt.Errorf("store, row %d: %w", l.Row, err)
 		}
+		names.Learn(r)
+		names.Complete(r)
 		if !chosen(r) {
 			return nil
 		}

@@ -82,3 +82,14 @@ func acquaint(ctx context.Context, q *flow.Inquiry, store *history.Reader) (err 
 	q.FirstSeen, err = store.FirstSeen(ctx, paths)
 	return err
 }
+
+// nameAll gives the processes that some records have cut the names that others have.
+func nameAll(q *flow.Inquiry) {
+	var names flow.Names
+	for _, r := range slices.Concat(q.Live, q.Past) {
+		names.Learn(r)
+	}
+	for _, r := range q.Past {
+		names.Complete(r)
+	}
+}
