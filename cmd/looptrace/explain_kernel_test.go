@@ -99,6 +99,7 @@ type watched struct {
 	t         *testing.T
 	looptrace string
 	store     string
+	netns     string // record's filter
 	record    *exec.Cmd
 	reader    *history.Reader
 	last      int64          // the store's row that was read last
@@ -119,13 +120,9 @@ func newWatched(t *testing.T, looptrace string) *watched {
 	if err := unix.Stat("/proc/thread-self/ns/net", &st); err != nil {
 		t.Fatal(err)
 	}
-	w := &watched{t: t, looptrace: looptrace, store: filepath.Join(t.TempDir(), "history.db")}
-	w.record = exec.Command(looptrace, "record", "--store", w.store, "--netns", strconv.FormatUint(st.Ino, 10))
-	w.record.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	w := &watched{t: t, looptrace: looptrace, store: filepath.Join(t.TempDir(), "history.db"), netns: strconv.FormatUint(st.Ino, 10)}
+	w.begin()
 	var err error
-	if err := w.record.Start(); err != nil {
-		t.Fatal(err)
-	}
 	for end := time.Now().Add(awaitTime()); ; time.Sleep(10 * time.Millisecond) {
 		if w.reader, err = history.Read(w.store); err == nil {
 			break
@@ -138,6 +135,28 @@ func newWatched(t *testing.T, looptrace string) *watched {
 	t.Cleanup(w.stop)
 	w.until("start", 1, func(r *flow.Record) bool { return r.Start != nil })
 	return w
+}
+
+// begin starts record.
+func (w *watched) begin() {
+	w.t.Helper()
+	w.record = exec.Command(w.looptrace, "record", "--store", w.store, "--netns", w.netns)
+	w.record.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := w.record.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// gap kills record, lets something happen that nobody sees, and starts it again.
+func (w *watched) gap(unseen func()) {
+	w.t.Helper()
+	if err := w.record.Process.Kill(); err != nil {
+		w.t.Fatal(err)
+	}
+	_ = w.record.Wait()
+	unseen()
+	w.begin()
+	w.until("second start", 2, func(r *flow.Record) bool { return r.Start != nil })
 }
 
 // stop ends record in order: the store has all then, and lacks nothing.

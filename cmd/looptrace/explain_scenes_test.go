@@ -218,6 +218,22 @@ var explainScenes = []explainScene{
 		never: []string{`frees the port`},
 	},
 	{
+		name: "Who had it, before the recorder was killed?",
+		scene: func(w *watched) asked {
+			server := w.python("127.0.0.1", 8080)
+			time.Sleep(1200 * time.Millisecond) // into another second than its listen's
+			w.python("127.0.0.1", 9090)
+			r := w.until("listen", 1, of("listen", 9090)) // as it was seen, the first server was there
+			w.gap(func() {
+				_ = server.Process.Kill()
+				_ = server.Wait()
+			})
+			return asked{target: "127.0.0.1:8080", at: r.Time.Local().Format("15:04:05")}
+		},
+		want:  []string{`^127\.0\.0\.1:8080 was a server's port: python3.*\[\d+\] listened there from`, `^held by +python3.*asked for this port$`},
+		never: []string{"nobody is known to have had"},
+	},
+	{
 		name: "Who connected yesterday at 14:03?", programs: []string{"curl"},
 		scene: func(w *watched) asked {
 			server := w.python("127.0.0.1", 49342)
