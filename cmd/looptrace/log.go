@@ -137,30 +137,51 @@ func (p *parser) span(now time.Time) (from, to time.Time) {
 	return from, to
 }
 
-// matchesCount holds a filter against connections that were counted together, as against one of their connects. No
-// more is known of them than their programs and the server's port: what asks for more lets none through.
+// matchesCount holds a filter against connections that were counted together, as against one of their connects. What
+// was not the same for all of them is not known: what asks for that lets none through.
 func matchesCount(f flow.Filter, r *flow.Record) bool {
-	if !f.UIDs.Empty() || !f.Containers.Empty() || !f.Netns.Empty() {
+	client, server := &r.Summary.Client, &r.Summary.Server
+	if !f.Netns.Empty() && r.Netns == 0 || !passUsers(f.UIDs, client, server) {
 		return false
 	}
-	atPort := func(t flow.Target) bool { return t.Port == r.Port }
-	if len(f.Targets) > 0 && !slices.ContainsFunc(f.Targets, atPort) {
+	if len(f.Containers.Exclude) > 0 && (mixed(client) || mixed(server)) {
 		return false
 	}
-	f.Targets = nil
+	reached := func(t flow.Target) bool {
+		return t.Port == r.Port && (!t.Addr.IsValid() || t.Addr == r.Summary.Address)
+	}
+	if len(f.Targets) > 0 && !slices.ContainsFunc(f.Targets, reached) {
+		return false
+	}
+	f.Targets, f.UIDs = nil, flow.Set[uint32]{}
 	one := *r
-	one.Event, one.Conn = "connect", &flow.ConnRecord{Client: endOfCount(r.Summary.Client), Server: endOfCount(r.Summary.Server)}
+	one.Event, one.Conn = "connect", &flow.ConnRecord{Client: endOfCount(client), Server: endOfCount(server)}
 	one.Conn.Server.Port = r.Port
 	return f.Match(&one)
 }
 
-func endOfCount(p flow.Program) (e flow.End) {
-	switch {
-	case p.P != nil:
-		e.Process.P = p.P
-	case p.Comm != "":
-		e.Process.P = &flow.Process{Comm: p.Comm}
+// mixed says whether nobody knows which users an end's processes ran as.
+func mixed(p *flow.Program) bool { return p.Comm != "" && !p.HasUser }
+
+func passUsers(users flow.Set[uint32], ends ...*flow.Program) bool {
+	in := func(list []uint32) bool {
+		return slices.ContainsFunc(ends, func(p *flow.Program) bool { return p.HasUser && slices.Contains(list, p.UID) })
 	}
+	if len(users.Include) > 0 && !in(users.Include) {
+		return false
+	}
+	return len(users.Exclude) == 0 || !in(users.Exclude) && !slices.ContainsFunc(ends, mixed)
+}
+
+func endOfCount(p *flow.Program) (e flow.End) {
+	if p.P == nil && p.Comm == "" {
+		return e
+	}
+	one := flow.Process{Comm: p.Comm, ExeName: p.ExeName, Container: p.Container}
+	if p.P != nil {
+		one.ProcessID = p.P.ProcessID
+	}
+	e.Process.P = &one
 	return e
 }
 
@@ -181,7 +202,7 @@ func printAll(ctx context.Context, store *history.Reader, q history.Query, chose
 		if err != nil {
 			return fmt.Errorf("store, row %d: %w", l.Row, err)
 		}
-		if !chosen(r) {
+		if !q.Has(r) || !chosen(r) {
 			return nil
 		}
 		return w.print(r, l.Text)
@@ -204,10 +225,8 @@ func printAll(ctx context.Context, store *history.Reader, q history.Query, chose
 		}
 		for _, l := range news {
 			last = l.Row
-			if q.Has(l.Time) {
-				if err := print(l); err != nil {
-					return err
-				}
+			if err := print(l); err != nil {
+				return err
 			}
 		}
 		if len(news) > 0 {

@@ -256,6 +256,93 @@ func TestFold(t *testing.T) {
 	}
 }
 
+// TestFoldAlike: what a filter may ask for is the same for all that is counted together, or is not said.
+func TestFoldAlike(t *testing.T) {
+	var f fold
+	f.init()
+	f.over = 0
+	dial := func(id uint64, pid, uid uint32, netns uint32, addr string) {
+		c := connect(id, uint16(id), 80, noon.Add(time.Duration(id)*time.Second))
+		c.Netns, c.Conn.Server.Address, c.Conn.HasEphemeral, c.Conn.Ephemeral = netns, netip.MustParseAddr(addr), true, true
+		c.Conn.Client.Process.P.ProcessID = flow.ProcessID{PID: pid, UID: uid}
+		if !f.takes(c) || !f.takes(closed(c, 1)) {
+			t.Error("kept")
+		}
+	}
+	for id := range uint64(3) {
+		dial(10+id, 7, 0, 1, "127.0.0.1")
+		dial(20+id, 7+uint32(id), 0, 1, "::1")
+		dial(30+id, 7, 5, 1, "127.0.0.1")
+		dial(40+id, 7, 0, 2, "127.0.0.1")
+	}
+	tell := func() (list []string) {
+		for _, r := range f.all() {
+			s, pid := r.Summary, uint32(0)
+			if s.Client.P != nil {
+				pid = s.Client.P.PID
+			}
+			if !r.Time.Equal(s.Last) || s.HasEphemeral != s.Address.IsValid() {
+				t.Errorf("time %v, last %v, ephemeral %v", r.Time, s.Last, s.HasEphemeral)
+			}
+			list = append(list, fmt.Sprintf("%s netns %d user %v %d pid %d: %d, %d bytes, %s to %s", s.Address, r.Netns, s.Client.HasUser, s.Client.UID, pid,
+				s.Count, s.C2S, s.First.Format("05"), s.Last.Format("05")))
+		}
+		slices.Sort(list)
+		return list
+	}
+	expect(t, "alike", tell(), "127.0.0.1 netns 1 user true 0 pid 7: 3, 3 bytes, 10 to 12", "127.0.0.1 netns 1 user true 5 pid 7: 3, 3 bytes, 30 to 32",
+		"127.0.0.1 netns 2 user true 0 pid 7: 3, 3 bytes, 40 to 42", "::1 netns 1 user true 0 pid 0: 3, 3 bytes, 20 to 22")
+	for id := range uint32(maxAlike + 500) {
+		dial(uint64(id), 7, 0, id+1, "127.0.0.1")
+	}
+	list := tell()
+	if len(list) != maxAlike+1 || !strings.HasPrefix(list[len(list)-1], "invalid IP netns 0 user false 0 pid 7: 500, 500 bytes") {
+		t.Errorf("%d counts, the last %s", len(list), list[len(list)-1])
+	}
+}
+
+// TestFoldSpan: a count is of a span where a part of its interval is, however much later it was written.
+func TestFoldSpan(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "history.db")
+	w := writer(t, Config{Path: path})
+	w.fold.over = 0
+	for i := range 5 {
+		if err := w.Write(connect(uint64(i+1), 9, 80, noon.Add(time.Duration(i)*time.Second))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		from, to int // seconds; -1: no bound
+		want     int
+	}{
+		"all of it":      {0, 4, 1},
+		"its beginning":  {-1, 1, 1},
+		"its middle":     {2, 3, 1},
+		"its end":        {4, -1, 1},
+		"before":         {-1, -2, 0},
+		"after":          {5, -1, 0},
+		"all of the day": {-1, -1, 1},
+	} {
+		at := func(s int) time.Time {
+			if s == -1 {
+				return time.Time{}
+			}
+			return noon.Add(time.Duration(s) * time.Second)
+		}
+		for _, port := range []uint16{0, 80} {
+			if got := found(t, path, Query{Port: port, From: at(tc.from), To: at(tc.to)}); len(got) != tc.want {
+				t.Errorf("%s, port %d: %q, want %d", name, port, got, tc.want)
+			}
+		}
+	}
+	if got := found(t, path, Query{Port: 81, To: noon}); len(got) != 0 {
+		t.Errorf("another port: %q", got)
+	}
+}
+
 // TestPressed: while the disk does not keep up, more is counted together, and nothing is lost.
 func TestPressed(t *testing.T) {
 	w := &Writer{encoder: newEncoder()} // which nobody empties
@@ -266,7 +353,7 @@ func TestPressed(t *testing.T) {
 		write(t, w, c, closed(c, 1))
 	}
 	folded := uint64(0)
-	for _, r := range w.fold.all(noon) {
+	for _, r := range w.fold.all() {
 		folded += r.Summary.Count
 	}
 	if w.Lost() != 0 || folded == 0 || 2*folded+uint64(len(w.queued)) != 2*all {

@@ -9,6 +9,9 @@ import (
 	"iter"
 	"slices"
 	"time"
+
+	"github.com/looptrace/looptrace/output"
+	"github.com/looptrace/looptrace/tracer/flow"
 )
 
 // Query chooses records. Its zero value is all of them.
@@ -18,10 +21,13 @@ type Query struct {
 	Sockets  bool      // binds, listens and releases alone
 }
 
-// Has says whether a moment is within the query's bounds.
-func (q *Query) Has(at time.Time) bool {
-	s := spanOf(q.From, q.To)
-	return s.from <= at.UnixNano() && at.UnixNano() <= s.to
+// Has says whether a record is within the query's bounds: a count, where a part of its interval is.
+func (q *Query) Has(r *flow.Record) bool {
+	s, first, last := spanOf(q.From, q.To), r.Time, r.Time
+	if r.Summary != nil {
+		first, last = r.Summary.First, r.Summary.Last
+	}
+	return s.from <= last.UnixNano() && first.UnixNano() <= s.to
 }
 
 // lookups of a query; a record that two of them find is one.
@@ -39,7 +45,7 @@ func (q *Query) lookups() []lookup {
 }
 
 // Lines gives the records in the order of their time, an hour at a time, however many there are: what is written
-// meanwhile may be among them.
+// meanwhile may be among them. Counts that began within the bounds and ended after them come last.
 func (r *Reader) Lines(ctx context.Context, q Query) iter.Seq2[Line, error] {
 	return func(yield func(Line, error) bool) {
 		s := spanOf(q.From, q.To)
@@ -63,6 +69,36 @@ func (r *Reader) Lines(ctx context.Context, q Query) iter.Seq2[Line, error] {
 				if !yield(l, err) || err != nil {
 					return
 				}
+			}
+		}
+		if q.To.IsZero() || q.Sockets {
+			return
+		}
+		for l, err := range r.begun(ctx, q) {
+			if !yield(l, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// begun gives the counts that began within the bounds of a query and ended after them.
+func (r *Reader) begun(ctx context.Context, q Query) iter.Seq2[Line, error] {
+	// Counts of earlier versions have the time of their interval's end.
+	longest := 2 * foldEvery
+	return func(yield func(Line, error) bool) {
+		lines, err := scan(r.db.QueryContext(ctx, "SELECT id, time, line FROM records WHERE "+notes+" AND event = 'summary' AND time > ?1 AND time <= ?2"+
+			" AND (?3 = 0 OR port = ?3) ORDER BY time, id", q.To.UnixNano(), q.To.Add(longest).UnixNano(), q.Port))
+		if err != nil {
+			yield(Line{}, err)
+			return
+		}
+		for _, l := range lines {
+			if rec, err := output.Parse([]byte(l.Text)); err == nil && !q.Has(rec) {
+				continue
+			}
+			if !yield(l, nil) {
+				return
 			}
 		}
 	}

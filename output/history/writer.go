@@ -215,7 +215,7 @@ func (w *Writer) TakeLost() (uint64, time.Time) { return w.losses.Take() }
 // Close writes what is queued and gives the store back. Later calls return what the first did.
 func (w *Writer) Close() error {
 	w.closed.Do(func() {
-		for _, r := range w.fold.all(time.Now()) {
+		for _, r := range w.fold.all() {
 			w.err = errors.Join(w.err, w.keep(r))
 		}
 		w.err = errors.Join(w.err, w.Flush())

@@ -151,13 +151,33 @@ func (v *visitors) summary(r *Record) {
 	if who.P == nil && (s.Client.Comm != "" || s.Client.ExeName != "") {
 		who.P = &Process{Comm: s.Client.Comm, ExeName: s.Client.ExeName}
 	}
-	p := v.of(programKey(who))
+	if who.P != nil {
+		one := *who.P
+		one.Container = s.Client.Container
+		who.P = &one
+	}
+	p := v.alike(who)
+	if p.who.Known() && who.Known() && sameProcess(p.who.P, who.P) {
+		who = p.who // which says more
+	}
 	p.met(who, r, s.First, s.Last, s.Count)
 	if s.HasBytes {
 		p.hasBytes = true
 		p.c2s += s.C2S
 		p.s2c += s.S2C
 	}
+}
+
+// alike finds the program of a count, which has no command line that its name could come from.
+func (v *visitors) alike(who Actor) *visitor {
+	if who.Known() {
+		for _, p := range v.list {
+			if p.who.Known() && p.who.P.Comm == who.P.Comm && p.who.P.ExeName == who.P.ExeName && p.who.P.Container == who.P.Container {
+				return p
+			}
+		}
+	}
+	return v.of(programKey(who))
 }
 
 func (x *explainer) tell(list []*visitor, kind string) {
