@@ -80,6 +80,7 @@ func explainSamples() []explained {
 			q.Remembers = moment(-8000)
 			q.FirstSeen = map[string]time.Time{"/usr/bin/node": moment(-3000)}
 			q.LookedFrom = moment(-120)
+			q.Partial = true
 		})},
 		{"a client of the past", ask("127.0.0.1:51234", func(q *flow.Inquiry) {
 			q.Looked, q.At, q.AtEnd = false, moment(100), moment(101)

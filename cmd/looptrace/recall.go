@@ -24,12 +24,17 @@ func recall(ctx context.Context, q *flow.Inquiry, store *history.Reader) (err er
 	if err != nil {
 		return err
 	}
-	q.LookedFrom = about.Since
+	q.LookedFrom, q.Partial = about.Since, about.Partial
 	runs, err := store.Runs(ctx)
 	if err != nil {
 		return err
 	}
-	q.Past, err = parseLines(append(about.Lines, runs...))
+	read, err := parseLines(about.Lines)
+	if err != nil {
+		return err
+	}
+	watched, err := parseLines(runs)
+	q.Past = slices.Concat(read, watched, about.Counts(read))
 	return err
 }
 

@@ -14,6 +14,7 @@ type disk struct {
 	db    *sql.DB // nil: it could not be opened again
 	inode uint64
 	known map[string]int64 // programs that the store has, by path, and the last day that it has of them
+	kinds map[string]int64 // that the store has, by text
 }
 
 // write commits rows, all or none. A store that was deleted or could not be opened is made anew first.
@@ -30,28 +31,36 @@ func (d *disk) write(rows []row) error {
 	if err != nil {
 		return err
 	}
-	insert, err := tx.Prepare("INSERT INTO records (time, hour, port, client_port, event, line) VALUES (?, ?, ?, ?, ?, ?)")
+	insert, err := tx.Prepare("INSERT INTO records (time, hour, port, client_port, event, line, kind) VALUES (?, ?, ?, ?, ?, ?, ?)")
 	if err != nil {
 		return errors.Join(err, tx.Rollback())
 	}
 	for i := range rows {
 		r := &rows[i]
-		_, err := insert.Exec(r.time, hourOf(r.time), r.port, r.clientPort, r.event, r.line)
+		kind, err := d.kind(tx, r)
+		if err == nil {
+			_, err = insert.Exec(r.time, hourOf(r.time), r.port, r.clientPort, r.event, r.line, kind)
+		}
 		for _, path := range r.programs {
 			if err == nil {
 				err = d.meet(tx, path, r.time)
 			}
 		}
 		if err != nil {
-			clear(d.known) // of those, some are not in the store now
+			d.forgetKnown() // of those, some are not in the store now
 			return errors.Join(err, insert.Close(), tx.Rollback())
 		}
 	}
 	if err := errors.Join(insert.Close(), tx.Commit()); err != nil {
-		clear(d.known)
+		d.forgetKnown()
 		return err
 	}
 	return nil
+}
+
+func (d *disk) forgetKnown() {
+	clear(d.known)
+	clear(d.kinds)
 }
 
 const (
@@ -76,7 +85,7 @@ func (d *disk) meet(tx *sql.Tx, path string, at int64) error {
 
 func (d *disk) reopen() error {
 	d.close()
-	clear(d.known)
+	d.forgetKnown()
 	db, err := create(d.path)
 	if err != nil {
 		return err

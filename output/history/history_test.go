@@ -593,6 +593,10 @@ func TestMigrates(t *testing.T) {
 			lines: []string{"start 0", "bind 1", "connect 2", "close 2", "lost 0", "bind 3"}, runs: []string{"start 0"},
 			known: []string{"/usr/bin/curl 13:00", "/usr/sbin/nginx 12:00"},
 		},
+		3: {
+			lines: []string{"start 0", "bind 1", "connect 2", "close 2", "summary 0", "bind 3"}, runs: []string{"start 0"},
+			known: []string{"/usr/bin/curl 13:00", "/usr/sbin/nginx 12:00"},
+		},
 	} {
 		t.Run(fmt.Sprint(version), func(t *testing.T) {
 			old, err := os.ReadFile(fmt.Sprintf("testdata/v%d.db", version))

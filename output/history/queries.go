@@ -132,56 +132,6 @@ func (r *Reader) News(ctx context.Context, after int64) ([]Line, error) {
 	return scan(r.db.QueryContext(ctx, "SELECT id, time, line FROM records WHERE id > ? ORDER BY id LIMIT ?", after, fetchAtOnce))
 }
 
-// Bounds of Past: what an answer looks at. The newest say it best, and to read a record takes 10 microseconds.
-const (
-	maxSockets = 1000
-	maxTalks   = 1500
-	maxAfter   = 300
-)
-
-// Past is what the store has of a port, before a moment and some of what came after.
-type Past struct {
-	Lines []Line // in the order of their time
-	// Since is from when on all of the port's records were looked at; zero: all were. Of sockets, more was.
-	Since time.Time
-}
-
-// Past looks for the records of a port about a moment; the zero one is now.
-func (r *Reader) Past(ctx context.Context, port uint16, at time.Time) (p Past, err error) {
-	var keys []key
-	until, after := spanOf(time.Time{}, at), spanOf(at.Add(1), time.Time{})
-	for _, l := range []lookup{asSocket, asServer, asClient} {
-		most := maxTalks
-		if l == asSocket {
-			most = maxSockets
-		}
-		found, err := r.near(ctx, l, port, until, most, true)
-		if err != nil {
-			return p, err
-		}
-		if len(found) == most {
-			if oldest := time.Unix(0, found[most-1].time); oldest.After(p.Since) {
-				p.Since = oldest
-			}
-		}
-		keys = append(keys, found...)
-		if !at.IsZero() {
-			if found, err = r.near(ctx, l, port, after, maxAfter, false); err != nil {
-				return p, err
-			}
-			keys = append(keys, found...)
-		}
-	}
-	slices.SortFunc(keys, key.compare)
-	for l, err := range r.fetch(ctx, slices.Compact(keys)) {
-		if err != nil {
-			return p, err
-		}
-		p.Lines = append(p.Lines, l)
-	}
-	return p, nil
-}
-
 // near finds the records that are nearest to one end of a span, the nearest first.
 func (r *Reader) near(ctx context.Context, l lookup, port uint16, s span, most int, back bool) (list []key, err error) {
 	for hour, err := range r.hours(ctx, l, port, s, back) {

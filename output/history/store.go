@@ -29,7 +29,7 @@ const (
 	fileMode = 0o640
 	group    = "looptrace"
 	// schemaVersion counts changes of the tables; migrations has the way from each to the next.
-	schemaVersion = 3
+	schemaVersion = 4
 )
 
 const hour = int64(time.Hour)
@@ -74,6 +74,15 @@ INSERT INTO programs SELECT path, min(time), max(time) FROM (
 	UNION ALL SELECT json_extract(line, '$.client.process.executable.path'), time FROM records WHERE event = 'connect'
 	UNION ALL SELECT json_extract(line, '$.server.process.executable.path'), time FROM records WHERE event = 'connect'
 ) WHERE path IS NOT NULL GROUP BY path;
+`, `
+-- What sort of visit to the port it is: more of a busy port can be counted than read. 0: none; NULL: an earlier version wrote it.
+ALTER TABLE records ADD COLUMN kind INTEGER;
+CREATE TABLE kinds (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
+INSERT INTO kinds VALUES (2, '{}'); -- the last that has another meaning
+DROP INDEX by_port;
+CREATE INDEX by_port ON records (hour, port, time, kind);
+-- Counts of the interval under way, for kill -9 not to take them along.
+CREATE TABLE running (id INTEGER PRIMARY KEY, time INTEGER NOT NULL, port INTEGER NOT NULL, line TEXT NOT NULL);
 `}
 
 // BusyError says that another process writes to the store.

@@ -74,6 +74,8 @@ type row struct {
 	event      string
 	line       string
 	programs   [2]string // paths of the executables that it names; "": none
+	visit      string    // text of its kind; "": kind says which
+	kind       int64
 }
 
 // Open takes the store for this process and brings it to this version. A *BusyError says who else has it.
@@ -149,6 +151,7 @@ func (e *encoder) row(r *flow.Record) (row, error) {
 	}
 	b := row{time: r.Time.UnixNano(), event: r.Event, line: string(bytes.TrimSuffix(e.line.Bytes(), []byte{'\n'}))}
 	e.line.Reset()
+	b.visit, b.kind = visitOf(r)
 	if r.HasPort {
 		b.port = sql.NullInt32{Int32: int32(r.Port), Valid: true}
 	}

@@ -16,6 +16,7 @@ type visitor struct {
 	count       uint64
 	first, last time.Time
 	hasBytes    bool
+	lacksBytes  bool // some were counted without theirs
 	c2s, s2c    uint64
 	starts      []time.Time
 	processes   map[uint32]bool
@@ -75,7 +76,7 @@ func (v *visitors) ordered() []*visitor {
 func (p *visitor) finding(kind string) Finding {
 	f := Finding{
 		Kind: kind, Process: p.who, Record: p.record, Count: p.count, From: p.first, Until: p.last,
-		HasBytes: p.hasBytes, C2S: p.c2s, S2C: p.s2c, Every: beat(p.starts),
+		HasBytes: p.hasBytes && !p.lacksBytes, C2S: p.c2s, S2C: p.s2c, Every: beat(p.starts),
 	}
 	if len(p.parents) == 1 && len(p.processes) > 1 { // each time another process, of the same parent
 		for a := range p.parents {
@@ -166,6 +167,7 @@ func (v *visitors) summary(r *Record) {
 		p.c2s += s.C2S
 		p.s2c += s.S2C
 	}
+	p.lacksBytes = p.lacksBytes || !s.HasBytes
 }
 
 // alike finds the program of a count, which has no command line that its name could come from.
