@@ -15,12 +15,12 @@ import (
 )
 
 // Bounds of Past: what an answer looks at. The newest say it best, and to read a record takes 10 microseconds; to
-// count one takes half of one.
+// count one takes one.
 const (
 	maxSockets = 1000
 	maxTalks   = 1500
 	maxAfter   = 300
-	maxCounted = 50_000
+	maxCounted = 20_000
 	dearer     = 20 // than to count a record is to read it
 )
 
