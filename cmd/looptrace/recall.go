@@ -20,7 +20,7 @@ func recall(ctx context.Context, q *flow.Inquiry, store *history.Reader) (err er
 	if q.Remembers, err = store.Remembers(ctx); err != nil {
 		return err
 	}
-	about, err := store.Past(ctx, q.Targets[0].Port, q.AtEnd) // askedPorts leaves one port
+	about, err := store.Past(ctx, q.Targets[0].Port, q.AtEnd, q.Since) // askedPorts leaves one port
 	if err != nil {
 		return err
 	}

@@ -618,7 +618,7 @@ func TestMigrates(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer r.Close()
-			about, err := r.Past(t.Context(), 40000, time.Time{})
+			about, err := r.Past(t.Context(), 40000, time.Time{}, time.Time{})
 			if err != nil || len(about.Lines) == 0 || !strings.Contains(about.Lines[0].Text, `"event":"connect"`) {
 				t.Errorf("the client's port: %v, %v", about, err)
 			}

@@ -53,10 +53,11 @@ func TestPast(t *testing.T) {
 		return list
 	}
 	var about Past
+	var from time.Time
 	ask := func(port uint16, at time.Time) ([]string, time.Time) {
 		t.Helper()
 		var err error
-		about, err = r.Past(t.Context(), port, at)
+		about, err = r.Past(t.Context(), port, at, from)
 		return named(t)(about.Lines, err), about.Since
 	}
 	got, since := ask(80, time.Time{})
@@ -80,6 +81,15 @@ func TestPast(t *testing.T) {
 	}
 	got, _ = ask(9, time.Time{})
 	expect(t, "a port without any", got)
+	from = noon.Add(7 * time.Second)
+	ask(80, time.Time{})
+	expect(t, "the others since then", counts(&about), "curl0 to ::1:80 3 times from 00:07 to 00:09")
+	from = noon.Add(20 * time.Second)
+	ask(80, time.Time{})
+	if expect(t, "all since then are read", counts(&about)); about.Partial {
+		t.Error("not all since then was counted")
+	}
+	from = time.Time{}
 	// What an earlier version wrote is not counted.
 	db, err := open(path, "rw")
 	if err != nil {
@@ -125,7 +135,7 @@ func TestPastCountsOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	p, err := r.Past(t.Context(), 80, time.Time{})
+	p, err := r.Past(t.Context(), 80, time.Time{}, time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}

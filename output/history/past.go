@@ -36,10 +36,12 @@ type Past struct {
 	tallies map[visit]tally // of the connections to the port, and the failures, that are not read
 }
 
-// Past looks for the records of a port about a moment; the zero one is now.
-func (r *Reader) Past(ctx context.Context, port uint16, at time.Time) (p Past, err error) {
+// Past looks for the records of a port about a moment; the zero one is now. What began before since is not counted where
+// it is not read, either; the zero one counts all.
+func (r *Reader) Past(ctx context.Context, port uint16, at, since time.Time) (p Past, err error) {
 	var keys []key
 	c := counting{tallies: map[int64]tally{}, left: maxCounted}
+	bounds := spanOf(since, time.Time{})
 	until, after := spanOf(time.Time{}, at), spanOf(at.Add(1), time.Time{})
 	for _, l := range []lookup{asSocket, asServer, asClient} {
 		most := maxTalks
@@ -50,11 +52,11 @@ func (r *Reader) Past(ctx context.Context, port uint16, at time.Time) (p Past, e
 		if err != nil {
 			return p, err
 		}
-		if len(found) == most {
+		if len(found) == most && found[most-1].time >= bounds.from {
 			oldest := found[most-1]
 			reached := time.Unix(0, oldest.time)
 			if l == asServer {
-				if reached, err = r.count(ctx, &c, port, until, oldest, true); err != nil {
+				if reached, err = r.count(ctx, &c, port, span{bounds.from, until.to}, oldest, true); err != nil {
 					return p, err
 				}
 			}
@@ -72,7 +74,7 @@ func (r *Reader) Past(ctx context.Context, port uint16, at time.Time) (p Past, e
 		if len(found) == maxAfter {
 			reached := time.Unix(0, 1)
 			if l == asServer {
-				if reached, err = r.count(ctx, &c, port, after, found[maxAfter-1], false); err != nil {
+				if reached, err = r.count(ctx, &c, port, span{max(bounds.from, after.from), after.to}, found[maxAfter-1], false); err != nil {
 					return p, err
 				}
 			}
