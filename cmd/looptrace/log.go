@@ -193,7 +193,7 @@ type printer interface {
 
 // printAll prints the records of the query, and with follow those that are written from then on.
 func printAll(ctx context.Context, store *history.Reader, q history.Query, chosen func(*flow.Record) bool, w printer, follow bool) error {
-	last, err := store.Last(ctx)
+	last, underWay, err := store.Mark(ctx, q.Port)
 	if err != nil {
 		return err
 	}
@@ -213,6 +213,13 @@ func printAll(ctx context.Context, store *history.Reader, q history.Query, chose
 		}
 		if err != nil {
 			return err
+		}
+	}
+	if !follow && !q.Sockets { // else they come when their interval is over
+		for _, l := range underWay {
+			if err := print(l); err != nil {
+				return err
+			}
 		}
 	}
 	for {

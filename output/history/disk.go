@@ -15,6 +15,8 @@ type disk struct {
 	inode uint64
 	known map[string]int64 // programs that the store has, by path, and the last day that it has of them
 	kinds map[string]int64 // that the store has, by text
+	// stored is how many of each count under way are in the store.
+	stored map[int64]uint64
 }
 
 // write commits rows, all or none. A store that was deleted or could not be opened is made anew first.
@@ -37,7 +39,17 @@ func (d *disk) write(rows []row) error {
 	}
 	for i := range rows {
 		r := &rows[i]
+		if r.count != 0 && !r.final {
+			if err := d.put(tx, r); err != nil {
+				d.forgetKnown()
+				return errors.Join(err, insert.Close(), tx.Rollback())
+			}
+			continue
+		}
 		kind, err := d.kind(tx, r)
+		if err == nil && r.count != 0 {
+			_, err = tx.Exec("DELETE FROM running WHERE id = ?", r.count)
+		}
 		if err == nil {
 			_, err = insert.Exec(r.time, hourOf(r.time), r.port, r.clientPort, r.event, r.line, kind)
 		}
@@ -55,6 +67,7 @@ func (d *disk) write(rows []row) error {
 		d.forgetKnown()
 		return err
 	}
+	d.took(rows)
 	return nil
 }
 
@@ -86,6 +99,7 @@ func (d *disk) meet(tx *sql.Tx, path string, at int64) error {
 func (d *disk) reopen() error {
 	d.close()
 	d.forgetKnown()
+	clear(d.stored)
 	db, err := create(d.path)
 	if err != nil {
 		return err

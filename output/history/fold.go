@@ -3,7 +3,9 @@
 package history
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/looptrace/looptrace/tracer/flow"
@@ -21,6 +23,10 @@ const (
 	foldOverFull   = 10
 	// maxFolded bounds the folded connections that are open. Those past it are kept.
 	maxFolded = 65536
+	// tellEvery is how often counts of the interval under way are written, for kill -9 to find them safe within a second.
+	// While the disk is behind, tellSeldom.
+	tellEvery  = 300 * time.Millisecond
+	tellSeldom = 2 * time.Second
 	// maxAlike bounds an interval's counts that are told apart by address, namespace, user and the like, for a flood to
 	// each address of 127.0.0.0/8 to cost bounded disk. Those past it are counted by the rate's key alone.
 	maxAlike = 1000
@@ -72,10 +78,14 @@ type fold struct {
 	seen   map[rateKey]int
 	folded map[foldKey]*count
 	open   map[uint64]*foldKey // connections whose connect was folded
+	made   int64               // how many counts there were
+	said   time.Time           // when those under way were written last
 }
 
 // count is the record of an interval, in the making.
 type count struct {
+	number  int64 // of this process, from 1 on
+	news    bool  // since it was written last
 	key     *foldKey
 	record  *flow.Record
 	clients one
@@ -153,7 +163,8 @@ func (f *fold) closed(key *foldKey, r *flow.Record) {
 func (f *fold) of(key *foldKey, r *flow.Record) *count {
 	n := f.folded[*key]
 	if n == nil {
-		n = &count{key: key, record: &flow.Record{
+		f.made++
+		n = &count{number: f.made, key: key, record: &flow.Record{
 			Event: "summary", Level: r.Level, Errno: key.errno, Proto: key.proto, Port: key.port, HasPort: true, Netns: key.netns,
 			Summary: &flow.SummaryRecord{
 				First: r.Time, Last: r.Time, Address: key.address, HasEphemeral: key.knows, Ephemeral: key.isPicked,
@@ -162,6 +173,7 @@ func (f *fold) of(key *foldKey, r *flow.Record) *count {
 		}}
 		f.folded[*key] = n
 	}
+	n.news = true
 	s := n.record.Summary
 	if r.Time.Before(s.First) {
 		s.First = r.Time
@@ -184,7 +196,7 @@ func (o *one) met(p *flow.Process) {
 }
 
 // due gives the interval's counts when it is over.
-func (f *fold) due(now time.Time) []*flow.Record {
+func (f *fold) due(now time.Time) []*count {
 	if f.began.IsZero() {
 		f.began = now
 	}
@@ -196,13 +208,29 @@ func (f *fold) due(now time.Time) []*flow.Record {
 }
 
 // all ends the interval.
-func (f *fold) all() []*flow.Record {
+func (f *fold) all() []*count {
 	clear(f.seen)
-	var list []*flow.Record
-	for _, n := range f.folded {
-		list = append(list, n.told())
-	}
+	list := slices.Collect(maps.Values(f.folded))
 	clear(f.folded)
+	return list
+}
+
+// underWay gives the counts that have news, from time to time.
+func (f *fold) underWay(now time.Time) (list []*count) {
+	every := tellEvery
+	if f.over != foldOver {
+		every = tellSeldom
+	}
+	if d := now.Sub(f.said); d >= 0 && d < every {
+		return nil
+	}
+	f.said = now
+	for _, n := range f.folded {
+		if n.news {
+			n.news = false
+			list = append(list, n)
+		}
+	}
 	return list
 }
 

@@ -185,7 +185,7 @@ func TestQueries(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	if last, err := r.Last(t.Context()); last != 6 || err != nil {
+	if last, _, err := r.Mark(t.Context(), 0); last != 6 || err != nil {
 		t.Errorf("the last is %d, %v", last, err)
 	}
 	expect(t, "news", named(t)(r.News(t.Context(), 4)), "connect 5", "bind 6")
@@ -276,7 +276,8 @@ func TestFoldAlike(t *testing.T) {
 		dial(40+id, 7, 0, 2, "127.0.0.1")
 	}
 	tell := func() (list []string) {
-		for _, r := range f.all() {
+		for _, n := range f.all() {
+			r := n.told()
 			s, pid := r.Summary, uint32(0)
 			if s.Client.P != nil {
 				pid = s.Client.P.PID
@@ -343,6 +344,86 @@ func TestFoldSpan(t *testing.T) {
 	}
 }
 
+// TestFoldUnderWay: what was counted is in the store before its interval is over, once, and a writer that was killed leaves it.
+func TestFoldUnderWay(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "history.db")
+	w := writer(t, Config{Path: path})
+	w.fold.seen[rateKey{client: "curl", port: 80, proto: flow.TCP}] = foldOver
+	r, err := Read(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	stands := func() string {
+		s, err := r.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		counted := uint64(0)
+		_, underWay, err := r.Mark(t.Context(), 80)
+		for _, l := range underWay {
+			rec, parseErr := output.Parse([]byte(l.Text))
+			if err := errors.Join(err, parseErr); err != nil {
+				t.Fatal(err)
+			}
+			counted += rec.Summary.Count
+		}
+		return fmt.Sprintf("%d rows, %d folded, %d of them under way, %d lost", s.Rows, s.Folded, counted, s.Lost)
+	}
+	write(t, w, connect(1, 9, 80, noon), connect(2, 9, 80, noon.Add(time.Second)))
+	await(t, "the count", func() bool { return stands() == "0 rows, 2 folded, 2 of them under way, 0 lost" })
+	time.Sleep(tellEvery)
+	write(t, w, connect(3, 9, 80, noon.Add(2*time.Second)))
+	await(t, "the third", func() bool { return stands() == "0 rows, 3 folded, 3 of them under way, 0 lost" })
+
+	killed := filepath.Join(t.TempDir(), "killed.db") // as kill -9 leaves it
+	for _, suffix := range []string{"", "-wal"} {
+		text, err := os.ReadFile(path + suffix)
+		if err := errors.Join(err, os.WriteFile(killed+suffix, text, fileMode)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := stands(); got != "1 rows, 3 folded, 0 of them under way, 0 lost" {
+		t.Errorf("after the interval: %s", got)
+	}
+	if err := writer(t, Config{Path: killed, MaxAge: time.Since(noon) + time.Hour}).Close(); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, "after the kill", found(t, killed, Query{Port: 80}), "summary 0")
+	again, err := Read(killed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if s, err := again.Status(t.Context()); err != nil || s.Folded != 3 {
+		t.Errorf("after the kill: %+v, %v", s, err)
+	}
+}
+
+// TestFoldLost: a count that cannot be written is lost with all that it counts, but for what was written before.
+func TestFoldLost(t *testing.T) {
+	d := &disk{}
+	d.took([]row{{count: 1, counts: 40}, {count: 2, counts: 7}, {count: 2, counts: 9, final: true}})
+	for name, tc := range map[string]struct {
+		row  row
+		want uint64
+	}{
+		"a record":                 {row{}, 1},
+		"a count under way":        {row{count: 1, counts: 50}, 0},
+		"a count that was told":    {row{count: 1, counts: 50, final: true}, 10},
+		"a count that was not":     {row{count: 3, counts: 50, final: true}, 50},
+		"a count that was written": {row{count: 2, counts: 9, final: true}, 9},
+		"bytes alone":              {row{count: 4, final: true}, 1},
+	} {
+		if got := d.weight(&tc.row); got != tc.want {
+			t.Errorf("%s: %d, want %d", name, got, tc.want)
+		}
+	}
+}
+
 // TestPressed: while the disk does not keep up, more is counted together, and nothing is lost.
 func TestPressed(t *testing.T) {
 	w := &Writer{encoder: newEncoder()} // which nobody empties
@@ -353,8 +434,8 @@ func TestPressed(t *testing.T) {
 		write(t, w, c, closed(c, 1))
 	}
 	folded := uint64(0)
-	for _, r := range w.fold.all() {
-		folded += r.Summary.Count
+	for _, n := range w.fold.all() {
+		folded += n.record.Summary.Count
 	}
 	if w.Lost() != 0 || folded == 0 || 2*folded+uint64(len(w.queued)) != 2*all {
 		t.Errorf("%d queued, %d folded and %d lost of %d", len(w.queued), folded, w.Lost(), all)

@@ -90,6 +90,11 @@ func (r *Reader) Past(ctx context.Context, port uint16, at, since time.Time) (p 
 		}
 		p.Lines = append(p.Lines, l)
 	}
+	_, underWay, err := r.Mark(ctx, port)
+	if err != nil {
+		return p, err
+	}
+	p.Lines = append(p.Lines, underWay...)
 	p.port = port
 	p.tallies, err = r.visits(ctx, &c)
 	return p, err

@@ -4,8 +4,6 @@ package history
 
 import (
 	"context"
-	"database/sql"
-	"fmt"
 	"iter"
 	"slices"
 	"time"
@@ -116,15 +114,6 @@ func (r *Reader) hoursOf(ctx context.Context, q Query, s span) (list []int64, er
 	}
 	slices.Sort(list)
 	return slices.Compact(list), nil
-}
-
-// Last is the number of the record that was written last; 0: there is none.
-func (r *Reader) Last(ctx context.Context) (row int64, err error) {
-	var last sql.NullInt64
-	if err := r.db.QueryRowContext(ctx, "SELECT max(id) FROM records").Scan(&last); err != nil {
-		return 0, fmt.Errorf("read store: %w", err)
-	}
-	return last.Int64, nil
 }
 
 // News gives records in the order of their writing, after that number: no more than some hundred at a time.

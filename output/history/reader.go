@@ -74,13 +74,14 @@ type Status struct {
 
 // Status looks at the whole store, which takes a moment for a large one.
 func (r *Reader) Status(ctx context.Context) (s Status, err error) {
-	var last, folded, lost sql.NullInt64
+	var last, folded, under, lost sql.NullInt64
 	sum := "SELECT sum(json_extract(line, '$.count')) FROM records WHERE " + notes + " AND event = ?"
 	s.First, err = r.Remembers(ctx)
 	err = errors.Join(err,
 		r.db.QueryRowContext(ctx, "SELECT max(time) FROM records WHERE hour = (SELECT max(hour) FROM records)").Scan(&last),
 		r.db.QueryRowContext(ctx, "SELECT count(*) FROM records").Scan(&s.Rows),
 		r.db.QueryRowContext(ctx, sum, "summary").Scan(&folded),
+		r.db.QueryRowContext(ctx, "SELECT sum(json_extract(line, '$.count')) FROM running").Scan(&under),
 		r.db.QueryRowContext(ctx, sum, "lost").Scan(&lost),
 	)
 	if err != nil {
@@ -89,7 +90,7 @@ func (r *Reader) Status(ctx context.Context) (s Status, err error) {
 	if last.Valid {
 		s.Last = time.Unix(0, last.Int64)
 	}
-	s.Folded, s.Lost = uint64(folded.Int64), uint64(lost.Int64)
+	s.Folded, s.Lost = uint64(folded.Int64+under.Int64), uint64(lost.Int64)
 	s.Bytes, err = usedBytes(r.db)
 	return s, err
 }

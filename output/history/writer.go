@@ -76,6 +76,22 @@ type row struct {
 	programs   [2]string // paths of the executables that it names; "": none
 	visit      string    // text of its kind; "": kind says which
 	kind       int64
+
+	count  int64  // number of the count whose record it is; 0: of none
+	final  bool   // the count's interval is over
+	counts uint64 // how many the count is of
+}
+
+// weight is what is lost with a row, where so many of its count are in the store already.
+func (r *row) weight(stored uint64) uint64 {
+	switch {
+	case r.count == 0, r.counts == 0:
+		return 1
+	case !r.final:
+		return 0 // what comes later says it, too
+	default:
+		return r.counts - min(stored, r.counts)
+	}
 }
 
 // Open takes the store for this process and brings it to this version. A *BusyError says who else has it.
@@ -94,6 +110,9 @@ func Open(cfg Config) (*Writer, error) {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	db, err := create(cfg.Path)
+	if err == nil {
+		err = settle(db)
+	}
 	if err != nil {
 		held.Close()
 		return nil, fmt.Errorf("open store %s: %w", cfg.Path, err)
@@ -131,6 +150,19 @@ func (w *Writer) keep(r *flow.Record) error {
 		w.batch = append(w.batch, b)
 	}
 	return err
+}
+
+// tell writes counts, for good or as they are so far.
+func (w *Writer) tell(counts []*count, final bool) error {
+	for _, n := range counts {
+		b, err := w.encoder.row(n.told())
+		if err != nil {
+			return err
+		}
+		b.count, b.final, b.counts = n.number, final, n.record.Summary.Count
+		w.batch = append(w.batch, b)
+	}
+	return nil
 }
 
 // encoder makes rows of records. It is for one goroutine.
@@ -176,16 +208,15 @@ func pathOf(a flow.Actor) string {
 
 // Flush queues what was written since.
 func (w *Writer) Flush() error {
-	for _, r := range w.fold.due(time.Now()) {
-		if err := w.keep(r); err != nil {
-			return err
-		}
+	now := time.Now()
+	if err := errors.Join(w.tell(w.fold.due(now), true), w.tell(w.fold.underWay(now), false)); err != nil {
+		return err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, b := range w.batch {
-		if w.bytes+len(b.line) > maxQueued || w.done {
-			w.losses.Add(1)
+		if w.bytes+len(b.line) > maxQueued && !b.final || w.done { // counts that are over are few
+			w.losses.Add(b.weight(0))
 			continue
 		}
 		w.bytes += len(b.line)
@@ -218,10 +249,7 @@ func (w *Writer) TakeLost() (uint64, time.Time) { return w.losses.Take() }
 // Close writes what is queued and gives the store back. Later calls return what the first did.
 func (w *Writer) Close() error {
 	w.closed.Do(func() {
-		for _, r := range w.fold.all() {
-			w.err = errors.Join(w.err, w.keep(r))
-		}
-		w.err = errors.Join(w.err, w.Flush())
+		w.err = errors.Join(w.tell(w.fold.all(), true), w.Flush())
 		w.mu.Lock()
 		w.done = true
 		w.mu.Unlock()
@@ -284,7 +312,9 @@ func (w *Writer) commit(d *disk, rows []row) error {
 	for len(rows) > 0 {
 		some := rows[:min(len(rows), commitRows)]
 		if err := d.write(some); err != nil {
-			w.losses.Add(uint64(len(rows)))
+			for i := range rows {
+				w.losses.Add(d.weight(&rows[i]))
+			}
 			w.committed(len(rows))
 			return err
 		}
