@@ -6,6 +6,9 @@ import (
 	"database/sql"
 	"errors"
 	"time"
+
+	"github.com/looptrace/looptrace/output"
+	"github.com/looptrace/looptrace/tracer/flow"
 )
 
 // disk is the database of a Writer. It is for one goroutine.
@@ -13,15 +16,18 @@ type disk struct {
 	path  string
 	db    *sql.DB // nil: it could not be opened again
 	inode uint64
-	known map[string]int64 // programs that the store has, by path, and the last day that it has of them
-	kinds map[string]int64 // that the store has, by text
+	// beside are SQLite's files beside it: a writer whose log was deleted writes what no reader finds.
+	beside map[string]uint64
+	say    func(string)     // nil: to nobody
+	known  map[string]int64 // programs that the store has, by path, and the last day that it has of them
+	kinds  map[string]int64 // that the store has, by text
 	// stored is how many of each count under way are in the store.
 	stored map[int64]uint64
 }
 
 // write commits rows, all or none. A store that was deleted or could not be opened is made anew first.
 func (d *disk) write(rows []row) error {
-	if d.db == nil || !sameFile(d.path, d.inode) {
+	if d.db == nil || !d.intact() {
 		if err := d.reopen(); err != nil {
 			return err
 		}
@@ -96,7 +102,28 @@ func (d *disk) meet(tx *sql.Tx, path string, at int64) error {
 	return err
 }
 
+// intact says whether every file is still the one that was opened.
+func (d *disk) intact() bool {
+	if !sameFile(d.path, d.inode) {
+		return false
+	}
+	for suffix, inode := range d.beside {
+		if !sameFile(d.path+suffix, inode) {
+			return false
+		}
+	}
+	return true
+}
+
+// reopen opens the store anew. One that was deleted begins with what it told of the sockets that hold a port, as a
+// run does: for who asks, tracing began then.
 func (d *disk) reopen() error {
+	var holding []row
+	var lacks error
+	deleted := d.db != nil && !sameFile(d.path, d.inode)
+	if deleted {
+		holding, lacks = d.holding(time.Now())
+	}
 	d.close()
 	d.forgetKnown()
 	clear(d.stored)
@@ -105,7 +132,87 @@ func (d *disk) reopen() error {
 		return err
 	}
 	d.db, d.inode = db, inodeAt(d.path)
+	d.beside = besides(d.path)
+	if !deleted {
+		return nil
+	}
+	if lacks = errors.Join(lacks, d.write(holding)); d.say == nil {
+		return nil
+	}
+	if lacks != nil {
+		d.say("the store was deleted: it is made anew, and does not know who holds ports since before: " + lacks.Error())
+	} else {
+		d.say("the store was deleted: it is made anew, with the sockets that hold ports now")
+	}
 	return nil
+}
+
+// besides are the files that SQLite has beside the database while it is open.
+func besides(path string) map[string]uint64 {
+	found := map[string]uint64{}
+	for _, suffix := range []string{"-wal", "-shm"} {
+		if inode := inodeAt(path + suffix); inode != 0 {
+			found[suffix] = inode
+		}
+	}
+	return found
+}
+
+// holding gives a run's first records, of a database that was deleted and is still open: its start, and the sockets
+// that hold a port.
+func (d *disk) holding(now time.Time) ([]row, error) {
+	starts, err := scan(d.db.Query("SELECT id, time, line FROM records WHERE " + notes + " AND event = 'start' ORDER BY id DESC LIMIT 1"))
+	if err != nil || len(starts) == 0 {
+		return nil, err
+	}
+	start, err := output.Parse([]byte(starts[0].Text))
+	if err != nil {
+		return nil, err
+	}
+	told, err := d.db.Query("SELECT line FROM records INDEXED BY by_socket WHERE event IN ('bind', 'listen', 'release') AND id > ? ORDER BY id", starts[0].Row)
+	if err != nil {
+		return nil, err
+	}
+	defer told.Close()
+	held := map[uint64]*flow.Record{}
+	var order []uint64
+	for told.Next() {
+		var text []byte
+		if err := told.Scan(&text); err != nil {
+			return nil, err
+		}
+		r, err := output.Parse(text)
+		switch {
+		case err != nil:
+			return nil, err
+		case r.Failed():
+		case r.Event == "release":
+			delete(held, r.ID)
+		default: // a listen says more than its bind
+			held[r.ID] = r
+			order = append(order, r.ID)
+		}
+	}
+	if err := told.Err(); err != nil {
+		return nil, err
+	}
+	records := []*flow.Record{start}
+	for _, id := range order {
+		if r := held[id]; r != nil {
+			r.Preexisting, r.Sock.HasRequested = true, false
+			records = append(records, r)
+			delete(held, id)
+		}
+	}
+	encoder := newEncoder()
+	rows := make([]row, len(records))
+	for i, r := range records {
+		r.Time = now
+		if rows[i], err = encoder.row(r); err != nil {
+			return nil, err
+		}
+	}
+	return rows, nil
 }
 
 func (d *disk) close() {

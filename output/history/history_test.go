@@ -564,6 +564,84 @@ func TestDeleted(t *testing.T) {
 	expect(t, "the new store", found(t, path, Query{}), "bind 2")
 }
 
+// TestDeletedTells: a store that is made anew begins as a run does, with who holds ports, and says so.
+func TestDeletedTells(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "history.db")
+	said := make(chan string, 10)
+	w := writer(t, Config{Path: path, Say: func(text string) { said <- text }})
+	start := &flow.Record{Event: "start", Time: noon, Start: &flow.StartRecord{Hooks: "fentry", Kernel: "6.12", Version: "1", Host: "box", BootID: "3f2c1b0a-9d8e-4c7b-a6f5-0123456789ab", PID: 1}}
+	listen, refused := bind(1, 80, noon), bind(4, 80, noon)
+	listen.Event, refused.Errno = "listen", int32(unix.EADDRINUSE)
+	release := bind(2, 81, noon)
+	release.Event, release.Sock.Held = "release", time.Second
+	write(t, w, start, bind(1, 80, noon), listen, bind(2, 81, noon), release, bind(3, 82, noon), refused)
+	await(t, "the records", func() bool { return len(found(t, path, Query{})) == 7 })
+	began := time.Now()
+	removeAll(t, path)
+	await(t, "the new store", func() bool { _, err := Read(path); return err == nil && len(found(t, path, Query{})) == 3 })
+	expect(t, "the new store", found(t, path, Query{}), "start 0", "listen 1", "bind 3")
+	r, err := Read(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for l, err := range r.Lines(t.Context(), Query{}) {
+		if err != nil || l.Time.Before(began) || strings.Contains(l.Text, `"preexisting":true`) == strings.Contains(l.Text, `"event":"start"`) {
+			t.Errorf("%s, %v", l.Text, err)
+		}
+	}
+	if text := <-said; !strings.Contains(text, "deleted") {
+		t.Errorf("it said %q", text)
+	}
+}
+
+// TestDeletedLock: a second writer is refused also after the files were deleted, and one that came first stays the only one.
+func TestDeletedLock(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "history.db")
+	w := writer(t, Config{Path: path})
+	removeAll(t, path)
+	await(t, "the lock", func() bool { _, err := os.Stat(path + lockSuffix); return err == nil && inodeAt(path) != 0 })
+	var busy *BusyError
+	if _, err := Open(Config{Path: path}); !errors.As(err, &busy) || busy.PID != os.Getpid() {
+		t.Errorf("a second writer: %v, want a BusyError of %d", err, os.Getpid())
+	}
+	var other *os.File
+	await(t, "the other's lock", func() (done bool) { // before the writer looks again
+		_ = os.Remove(path + lockSuffix)
+		var err error
+		other, err = lock(path)
+		return err == nil
+	})
+	defer other.Close()
+	await(t, "the end", func() bool { return errors.As(w.Flush(), &busy) })
+}
+
+// TestDeletedLog: a log that is deleted without its database costs no record, and readers find those after it.
+func TestDeletedLog(t *testing.T) {
+	for _, suffix := range []string{"-wal", "-shm"} {
+		path := filepath.Join(t.TempDir(), "history.db")
+		w := writer(t, Config{Path: path})
+		write(t, w, bind(1, 80, noon))
+		await(t, "the first record", func() bool { return len(found(t, path, Query{})) == 1 })
+		if err := os.Remove(path + suffix); err != nil {
+			t.Fatal(err)
+		}
+		await(t, "the log", func() bool { return inodeAt(path+suffix) != 0 })
+		write(t, w, bind(2, 80, noon))
+		await(t, "the second record", func() bool { return len(found(t, path, Query{})) == 2 })
+		expect(t, "without "+suffix, found(t, path, Query{}), "bind 1", "bind 2")
+	}
+}
+
+func removeAll(t *testing.T, path string) {
+	t.Helper()
+	for _, suffix := range []string{"", "-wal", "-shm", lockSuffix} {
+		if err := os.Remove(path + suffix); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // killRounds is how often TestKill kills: make test-kill does it 50 times.
 var killRounds = flag.Int("kills", 5, "how often TestKill kills a writer")
 

@@ -28,6 +28,8 @@ const (
 	dirMode  = 0o750
 	fileMode = 0o640
 	group    = "looptrace"
+	// lockSuffix makes the name of the file that the writer holds.
+	lockSuffix = ".lock"
 	// schemaVersion counts changes of the tables; migrations has the way from each to the next.
 	schemaVersion = 4
 )
@@ -103,7 +105,7 @@ func (e *BusyError) Hint() string {
 // lock takes the store for this process, until it ends or unlocks. The lock is the kernel's (flock(2)): it dies
 // with its holder.
 func lock(path string) (*os.File, error) {
-	f, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, fileMode)
+	f, err := os.OpenFile(path+lockSuffix, os.O_RDWR|os.O_CREATE, fileMode)
 	if err != nil {
 		return nil, err
 	}

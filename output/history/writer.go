@@ -62,6 +62,7 @@ type Writer struct {
 	bytes   int
 	writing int // taken from the queue, and not committed
 	done    bool
+	ousted  error // another writer has the store
 
 	losses output.Losses
 }
@@ -120,7 +121,7 @@ func Open(cfg Config) (*Writer, error) {
 	w := &Writer{cfg: cfg, lock: held, full: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{})}
 	w.fold.init()
 	w.encoder = newEncoder()
-	go w.run(&disk{path: cfg.Path, db: db, inode: inodeAt(cfg.Path)}) // until Close
+	go w.run(&disk{path: cfg.Path, db: db, inode: inodeAt(cfg.Path), beside: besides(cfg.Path), say: cfg.Say}) // until Close
 	return w, nil
 }
 
@@ -206,7 +207,8 @@ func pathOf(a flow.Actor) string {
 	return a.P.ExePath
 }
 
-// Flush queues what was written since.
+// Flush queues what was written since. The error is a *BusyError where the store was deleted and another process made
+// it anew: nothing is written any more.
 func (w *Writer) Flush() error {
 	now := time.Now()
 	if err := errors.Join(w.tell(w.fold.due(now), true), w.tell(w.fold.underWay(now), false)); err != nil {
@@ -214,6 +216,13 @@ func (w *Writer) Flush() error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.ousted != nil {
+		for i := range w.batch {
+			w.losses.Add(w.batch[i].weight(0))
+		}
+		w.batch = w.batch[:0]
+		return w.ousted
+	}
 	for _, b := range w.batch {
 		if w.bytes+len(b.line) > maxQueued && !b.final || w.done { // counts that are over are few
 			w.losses.Add(b.weight(0))
@@ -270,6 +279,13 @@ func (w *Writer) run(d *disk) {
 	failing := false
 	confessions := confessions{encoder: newEncoder()}
 	for {
+		if err := w.keepLock(); err != nil {
+			w.mu.Lock()
+			w.ousted = err
+			w.mu.Unlock()
+			d.close() // the files are another's
+			return
+		}
 		rows, done := w.take()
 		told, n := confessions.of(&w.losses)
 		err := w.commit(d, rows)
@@ -304,6 +320,25 @@ func (w *Writer) run(d *disk) {
 		case <-w.stop:
 		}
 	}
+}
+
+// keepLock takes the lock anew where its file was deleted, for a second writer to find it. The error is a *BusyError
+// where that came first.
+func (w *Writer) keepLock() error {
+	if held, err := w.lock.Stat(); err == nil && sameFile(w.cfg.Path+lockSuffix, inodeOf(held)) {
+		return nil
+	}
+	anew, err := lock(w.cfg.Path)
+	var busy *BusyError
+	switch {
+	case errors.As(err, &busy):
+		return err
+	case err != nil: // such as a directory that is gone: it is tried again
+		return nil
+	}
+	w.lock.Close()
+	w.lock = anew
+	return nil
 }
 
 // commit writes rows, and counts those that it cannot: after one error it does not try the rest, which would each wait
