@@ -15,7 +15,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/looptrace/looptrace/output"
-	"github.com/looptrace/looptrace/output/history"
 	"github.com/looptrace/looptrace/tracer/flow"
 )
 
@@ -47,12 +46,13 @@ func explain(c *cli.Context) error {
 	q.Targets = p.askedPorts(q.Text)
 	q.At, q.AtEnd = p.moment("at", now)
 	q.Since, _ = p.moment("since", now)
+	path := p.storePath()
 	if p.err != nil {
 		return p.err
 	}
 	ctx, stop := interruptible(c.Context, true)
 	defer stop()
-	if err := answerFrom(ctx, q, p.storePath(), p.isSet("store")); err != nil {
+	if err := answerFrom(ctx, q, path, p.isSet("store")); err != nil {
 		return err
 	}
 	e := flow.Explain(q)
@@ -99,7 +99,7 @@ func (p *parser) askedPorts(text string) []flow.Target {
 // answerFrom gathers what the answer rests on: the live state, unless the past was asked about and the store has
 // that; and the store. One of them is enough.
 func answerFrom(ctx context.Context, q *flow.Inquiry, path string, named bool) error {
-	store, storeErr := history.Read(path)
+	store, storeErr := readStore(path)
 	if storeErr == nil {
 		defer store.Close()
 	}
@@ -122,16 +122,31 @@ func answerFrom(ctx context.Context, q *flow.Inquiry, path string, named bool) e
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case storeErr != nil && (named || !errors.Is(storeErr, os.ErrNotExist)):
+	case storeErr != nil && !absent(storeErr):
 		return fmt.Errorf("read the store: %w", storeErr)
 	case storeErr != nil && (liveErr != nil || q.OfPast()):
-		return &noSourceError{live: liveErr, store: path}
+		return withoutStore(storeErr, liveErr, path, named)
+	case storeErr != nil && (named || !errors.As(storeErr, new(noStoreError))):
+		fmt.Fprintf(os.Stderr, "looptrace: %s: this is of the live state alone\n", visible(storeErr.Error()))
 	}
 	if q.Looked {
 		q.Waiting = waitingNow(q.Targets[0].Port)
 	}
 	q.Host = hostNow(q.Targets[0].Port)
 	return nil
+}
+
+// absent says whether there is no store for whoever asks: none at all, or none that may be read.
+func absent(err error) bool {
+	return errors.As(err, new(noStoreError)) || errors.As(err, new(*deniedError))
+}
+
+// withoutStore is the error where the live state does not answer either.
+func withoutStore(storeErr, liveErr error, path string, named bool) error {
+	if errors.As(storeErr, new(*deniedError)) || named && liveErr == nil {
+		return storeErr
+	}
+	return &noSourceError{live: liveErr, store: path}
 }
 
 // noSourceError: there is nothing to answer from.

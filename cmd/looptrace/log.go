@@ -57,12 +57,13 @@ func log(c *cli.Context) error {
 	if by != "" && format == formatECS {
 		p.fail("it takes text or json with --by", "--output %q: counts are no records", format)
 	}
+	path := p.storePath()
 	if p.err != nil {
 		return p.err
 	}
 	q.Port = onePort(filter) // others are filtered as they come
 	q.Sockets = by != "" || len(filter.Events.Include) > 0 && !slices.ContainsFunc(filter.Events.Include, ofConnections)
-	store, err := readStore(p.storePath())
+	store, err := readStore(path)
 	if err != nil {
 		return err
 	}

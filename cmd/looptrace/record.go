@@ -105,7 +105,7 @@ type storeKeeper struct {
 func openStore(cfg history.Config, redact bool) (*storeKeeper, error) {
 	w, err := history.Open(cfg)
 	if errors.Is(err, fs.ErrPermission) {
-		return nil, usagef("run looptrace with sudo, or give a --store PATH that you may write to", "%v", err)
+		return nil, &deniedError{err, "run looptrace with sudo, or give a --store PATH that you may write to"}
 	}
 	if err != nil {
 		return nil, err
@@ -160,7 +160,7 @@ func readStore(path string) (*history.Reader, error) {
 		return nil, noStoreError{path}
 	}
 	if errors.Is(err, fs.ErrPermission) {
-		return nil, usagef("run it with sudo, or become a member of the group looptrace", "%v", err)
+		return nil, &deniedError{err, "run it with sudo, or become a member of the group looptrace"}
 	}
 	return store, err
 }

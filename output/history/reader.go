@@ -7,17 +7,24 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Reader reads a store that may be written meanwhile. It is safe for concurrent use.
 type Reader struct{ db *sql.DB }
 
-// Read opens a store to be read. The error is fs.ErrNotExist where there is none.
+// Read opens a store to be read. The error is fs.ErrNotExist where there is none, fs.ErrPermission where it may not be read.
 func Read(path string) (*Reader, error) {
 	if _, err := os.Stat(path); err != nil {
 		return nil, err
+	}
+	// Not by opening it: to close it again would drop SQLite's locks in this process (fcntl(2)).
+	if err := unix.Faccessat(unix.AT_FDCWD, path, unix.R_OK, unix.AT_EACCESS); err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
 	db, version, err := openToRead(path, "ro")
 	if err != nil && !written(path) {
