@@ -62,7 +62,7 @@ func log(c *cli.Context) error {
 		return p.err
 	}
 	q.Port = onePort(filter) // others are filtered as they come
-	q.Sockets = by != "" || len(filter.Events.Include) > 0 && !slices.ContainsFunc(filter.Events.Include, ofConnections)
+	q.Sockets = len(filter.Events.Include) > 0 && !slices.ContainsFunc(filter.Events.Include, ofConnections)
 	store, err := readStore(path)
 	if err != nil {
 		return err
@@ -198,7 +198,11 @@ func printAll(ctx context.Context, store *history.Reader, q history.Query, chose
 	if err != nil {
 		return err
 	}
+	_, counting := w.(*usage)
 	print := func(l history.Line) error {
+		if counting && !tellsUsage(l.Text) {
+			return nil
+		}
 		r, err := output.Parse([]byte(l.Text))
 		if err != nil {
 			return fmt.Errorf("store, row %d: %w", l.Row, err)
