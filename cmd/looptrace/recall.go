@@ -20,6 +20,9 @@ func recall(ctx context.Context, q *flow.Inquiry, store *history.Reader) (err er
 	if q.Remembers, err = store.Remembers(ctx); err != nil {
 		return err
 	}
+	if q.Remembers.IsZero() { // it is empty: what comes now, it would remember
+		q.Remembers = q.Now
+	}
 	about, err := store.Past(ctx, q.Targets[0].Port, q.AtEnd, q.Since) // askedPorts leaves one port
 	if err != nil {
 		return err

@@ -139,8 +139,8 @@ func printStatus(ctx context.Context, path string) error {
 	if !s.First.IsZero() {
 		span = s.First.Local().Format(time.DateTime) + " to " + s.Last.Local().Format(time.DateTime)
 	}
-	_, err = fmt.Printf("store   %s\nspan    %s\nrows    %d\nsize    %.1f MB\nfolded  %d\nlost    %d\n",
-		visible(path), span, s.Rows, float64(s.Bytes)/1e6, s.Folded, s.Lost)
+	_, err = fmt.Printf("store   %s\nspan    %s\nrows    %d\nsize    %.1f MB, %.1f MB on disk\nfolded  %d\nlost    %d\n",
+		visible(path), span, s.Rows, float64(s.Bytes)/1e6, float64(s.Disk)/1e6, s.Folded, s.Lost)
 	return err
 }
 

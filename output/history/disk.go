@@ -5,6 +5,7 @@ package history
 import (
 	"database/sql"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/looptrace/looptrace/output"
@@ -16,6 +17,8 @@ type disk struct {
 	path  string
 	db    *sql.DB // nil: it could not be opened again
 	inode uint64
+	// logPages is create's.
+	logPages int
 	// beside are SQLite's files beside it: a writer whose log was deleted writes what no reader finds.
 	beside map[string]uint64
 	say    func(string)     // nil: to nobody
@@ -127,7 +130,7 @@ func (d *disk) reopen() error {
 	d.close()
 	d.forgetKnown()
 	clear(d.stored)
-	db, err := create(d.path)
+	db, err := create(d.path, d.logPages)
 	if err != nil {
 		return err
 	}
@@ -222,8 +225,12 @@ func (d *disk) close() {
 	}
 }
 
-// tidyRows bounds what is deleted at once: a batch waits for it.
-const tidyRows = 5000
+const (
+	// tidyRows bounds what is deleted at once: a batch waits for it.
+	tidyRows = 5000
+	// roomier is how much smaller a store gets that is too large, one part in so many: less, and each batch has it tidied.
+	roomier = 20
+)
 
 // tidy forgets some of what is too old, or some of the oldest where the store is too large; its pages are used again.
 // More says that there is more to forget.
@@ -231,25 +238,57 @@ func (d *disk) tidy(oldest time.Time, maxSize int64) (more bool, err error) {
 	if d.db == nil {
 		return false, nil
 	}
-	old, err := d.forget("SELECT id FROM records WHERE hour < ?1 LIMIT ?2", hourOf(oldest.UnixNano()))
+	at := oldest.UnixNano()
+	old, err := d.forget("SELECT id FROM records WHERE hour < ?1 LIMIT ?2", tidyRows, hourOf(at))
+	var first sql.NullInt64
+	if err == nil {
+		err = d.db.QueryRow("SELECT time FROM records ORDER BY id LIMIT 1").Scan(&first)
+	}
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	if err == nil && old < tidyRows && first.Valid && first.Int64 < at {
+		// Within the hour, among those that were written first: to look at all of it would take as long as it is large.
+		var young int64
+		young, err = d.forget("SELECT id FROM (SELECT id, time FROM records ORDER BY id LIMIT ?2) WHERE time < ?1", tidyRows, at)
+		old = max(old, young)
+	}
 	if err != nil || old == tidyRows {
 		return err == nil, err
 	}
-	if err := d.forgetPrograms(oldest.UnixNano()); err != nil {
+	if err := d.forgetPrograms(at); err != nil {
 		return false, err
 	}
 	used, err := usedBytes(d.db)
 	if err != nil || used <= maxSize {
-		return false, err
+		return false, errors.Join(err, d.shrink(maxSize))
 	}
+	var rows int64
+	if err := d.db.QueryRow("SELECT max(id) - min(id) + 1 FROM records").Scan(&rows); err != nil {
+		return false, nil // it is empty, and its pages are others'
+	}
+	// Records are of much the same size: as many go as the store is too large by, and not a batch where it holds no more.
+	part := float64(used-maxSize+maxSize/roomier) / float64(used)
+	most := min(tidyRows, int64(part*float64(rows))+1)
 	// In the order of ids, which is that of writing: a clock that was stepped back does not hide the oldest.
-	gone, err := d.forget("SELECT id FROM records WHERE id > ?1 ORDER BY id LIMIT ?2", 0)
-	return gone > 0, err
+	gone, err := d.forget("SELECT id FROM records WHERE id > ?1 ORDER BY id LIMIT ?2", most, 0)
+	return gone == tidyRows, err
 }
 
-// forget deletes the records that a query of ?1 finds, tidyRows at most.
-func (d *disk) forget(which string, arg int64) (int64, error) {
-	done, err := d.db.Exec("DELETE FROM records WHERE id IN ("+which+")", arg, tidyRows)
+// shrink gives free pages back, where the file is larger than the store may be. A file of an earlier version keeps them.
+func (d *disk) shrink(maxSize int64) error {
+	var free int64
+	err := d.db.QueryRow("SELECT min(freelist_count, (page_count * page_size - ?1) / page_size) FROM pragma_page_count, pragma_freelist_count, pragma_page_size", maxSize).Scan(&free)
+	if err != nil || free <= 0 {
+		return err
+	}
+	_, err = d.db.Exec(fmt.Sprintf("PRAGMA incremental_vacuum(%d)", free))
+	return err
+}
+
+// forget deletes the records that a query of ?1 finds, ?2 at most.
+func (d *disk) forget(which string, most, arg int64) (int64, error) {
+	done, err := d.db.Exec("DELETE FROM records WHERE id IN ("+which+")", arg, most)
 	if err != nil {
 		return 0, err
 	}

@@ -15,7 +15,10 @@ import (
 )
 
 // Reader reads a store that may be written meanwhile. It is safe for concurrent use.
-type Reader struct{ db *sql.DB }
+type Reader struct {
+	db   *sql.DB
+	path string
+}
 
 // Read opens a store to be read. The error is fs.ErrNotExist where there is none, fs.ErrPermission where it may not be read.
 func Read(path string) (*Reader, error) {
@@ -38,7 +41,7 @@ func Read(path string) (*Reader, error) {
 		db.Close()
 		return nil, fmt.Errorf("store %s has version %d, and this looptrace reads %d: run looptrace record of the same version", path, version, schemaVersion)
 	}
-	return &Reader{db}, nil
+	return &Reader{db, path}, nil
 }
 
 func openToRead(path, mode string) (db *sql.DB, version int, err error) {
@@ -75,6 +78,7 @@ type Status struct {
 	First, Last time.Time // zero: it is empty
 	Rows        int64
 	Bytes       int64  // of pages in use
+	Disk        int64  // of its files
 	Folded      uint64 // connections and failures that were counted in place of being kept
 	Lost        uint64 // events and records, as its lost records say
 }
@@ -98,6 +102,11 @@ func (r *Reader) Status(ctx context.Context) (s Status, err error) {
 		s.Last = time.Unix(0, last.Int64)
 	}
 	s.Folded, s.Lost = uint64(folded.Int64+under.Int64), uint64(lost.Int64)
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		if info, err := os.Stat(r.path + suffix); err == nil {
+			s.Disk += info.Size()
+		}
+	}
 	s.Bytes, err = usedBytes(r.db)
 	return s, err
 }

@@ -131,12 +131,24 @@ func writeAt0(f *os.File, text string) error {
 	return err
 }
 
-// create opens the database for writing, made where it is not there, and brings it to this version.
-func create(path string) (_ *sql.DB, err error) {
+const (
+	pageSize = 4096 // SQLite's own
+	// mostLogPages is when the log is cleared, 16 MB: sooner, and pages that are written again and again go to the disk as often.
+	mostLogPages  = 4000
+	leastLogPages = 250
+)
+
+// logPagesFor gives a small store a small log: it is on the disk as well.
+func logPagesFor(maxMB int) int { return max(leastLogPages, min(mostLogPages, maxMB<<20/pageSize/8)) }
+
+// create opens the database for writing, made where it is not there, and brings it to this version. The log beside it
+// is cleared when it has so many pages, and cut to that after a reader held it up.
+func create(path string, logPages int) (_ *sql.DB, err error) {
 	if err := makeFile(path); err != nil {
 		return nil, err
 	}
-	db, err := open(path, "rw", "journal_mode(WAL)", "synchronous(NORMAL)", "wal_autocheckpoint(4000)", "cache_size(-16000)")
+	db, err := open(path, "rw", "auto_vacuum(INCREMENTAL)", "journal_mode(WAL)", "synchronous(NORMAL)",
+		fmt.Sprintf("wal_autocheckpoint(%d)", logPages), fmt.Sprintf("journal_size_limit(%d)", logPages*pageSize), "cache_size(-16000)")
 	if err != nil {
 		return nil, err
 	}

@@ -28,7 +28,7 @@ const (
 	// maxQueued bounds what waits for the disk, some 50,000 records: more than a second of saturated loopback.
 	maxQueued = 64 << 20
 	// tidyEvery is how often age and size are looked at.
-	tidyEvery = 10 * time.Second
+	tidyEvery = time.Second
 )
 
 // Place is where the losses of a store are, as `lost` records have it.
@@ -110,7 +110,8 @@ func Open(cfg Config) (*Writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	db, err := create(cfg.Path)
+	logPages := logPagesFor(cfg.MaxMB)
+	db, err := create(cfg.Path, logPages)
 	if err == nil {
 		err = settle(db)
 	}
@@ -121,7 +122,7 @@ func Open(cfg Config) (*Writer, error) {
 	w := &Writer{cfg: cfg, lock: held, full: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{})}
 	w.fold.init()
 	w.encoder = newEncoder()
-	go w.run(&disk{path: cfg.Path, db: db, inode: inodeAt(cfg.Path), beside: besides(cfg.Path), say: cfg.Say}) // until Close
+	go w.run(&disk{path: cfg.Path, db: db, inode: inodeAt(cfg.Path), logPages: logPages, beside: besides(cfg.Path), say: cfg.Say}) // until Close
 	return w, nil
 }
 
