@@ -182,3 +182,16 @@ func TestExplainRecordsAreTheContracts(t *testing.T) {
 		t.Errorf("%d records in all answers", seen)
 	}
 }
+
+// TestBeat: a beat is told as exactly as it was found, but for what timers are late by.
+func TestBeat(t *testing.T) {
+	for every, want := range map[time.Duration]string{
+		2069376704 * time.Nanosecond: "2.07 s", 250_300 * time.Microsecond: "250 ms", 30_040 * time.Millisecond: "30.0 s",
+	} {
+		w := &words{}
+		w.duration(every.Round(pace(every)))
+		if string(w.dst) != want {
+			t.Errorf("%v: %s, want %s", every, w.dst, want)
+		}
+	}
+}

@@ -84,7 +84,7 @@ func (w *words) occasions(f *flow.Finding) {
 
 // pace is how exact a beat is told: timers are late by some milliseconds.
 func pace(every time.Duration) time.Duration {
-	if every >= time.Second {
+	if every >= 10*time.Second {
 		return 100 * time.Millisecond
 	}
 	return 10 * time.Millisecond

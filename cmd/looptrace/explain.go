@@ -42,8 +42,8 @@ func explain(c *cli.Context) error {
 	p := parser{given: given{c}}
 	now := time.Now()
 	format := p.word("output", plainFormats, formatText)
-	q := &flow.Inquiry{Text: strings.Join(c.Args().Slice(), " "), Now: now}
-	q.Targets = p.askedPorts(q.Text)
+	q := flow.Inquiry{Text: strings.Join(c.Args().Slice(), " "), Now: now}
+	ports := p.askedPorts(q.Text)
 	q.At, q.AtEnd = p.moment("at", now)
 	q.Since, _ = p.moment("since", now)
 	path := p.storePath()
@@ -52,10 +52,10 @@ func explain(c *cli.Context) error {
 	}
 	ctx, stop := interruptible(c.Context, true)
 	defer stop()
-	if err := answerFrom(ctx, q, path, p.isSet("store")); err != nil {
+	e, err := firstKnown(ctx, q, ports, path, p.isSet("store"))
+	if err != nil {
 		return err
 	}
-	e := flow.Explain(q)
 	write := func() error { return output.ExplainText(os.Stdout, e, textOptions(os.Stdout)) }
 	if format == formatJSON {
 		write = func() error { return output.ExplainJSON(os.Stdout, e) }
@@ -64,16 +64,36 @@ func explain(c *cli.Context) error {
 		return err
 	}
 	if !e.Known {
-		return unknownError{q}
+		return unknownError{e.Inquiry}
 	}
 	return nil
+}
+
+// firstKnown answers about the first of the ports that something is known of; where nothing is of any, about the first.
+func firstKnown(ctx context.Context, q flow.Inquiry, ports [][]flow.Target, path string, named bool) (first *flow.Explanation, err error) {
+	for _, targets := range ports {
+		one := q
+		one.Targets = targets
+		if err := answerFrom(ctx, &one, path, named); err != nil {
+			return nil, err
+		}
+		e := flow.Explain(&one)
+		if e.Known {
+			return e, nil
+		}
+		if first == nil {
+			first = e
+		}
+	}
+	return first, nil
 }
 
 // failure is what messages say that may name no address, as those of Java, Rust and Python.
 var failure = regexp.MustCompile(`(?i)refused|(already|is) in use|timed out`)
 
-// askedPorts reads the target. A text may name two ports, as both ends of a connection: the first is meant.
-func (p *parser) askedPorts(text string) []flow.Target {
+// askedPorts reads the target, by port. A text may name two, as both ends of a connection: the first is meant, unless
+// nothing is known about it, as about a client's that is long gone.
+func (p *parser) askedPorts(text string) (ports [][]flow.Target) {
 	if strings.TrimSpace(text) == "" {
 		p.fail("looptrace explain 127.0.0.1:49342, or a whole error message in quotes", "explain needs a TARGET")
 		return nil
@@ -87,14 +107,24 @@ func (p *parser) askedPorts(text string) []flow.Target {
 		p.fail(hint, "%v", err)
 		return nil
 	}
-	first := slices.IndexFunc(targets, func(t flow.Target) bool { return t.Port != 0 })
-	if first < 0 {
-		p.fail("give the port too: a browser's page leaves it out, its address bar has it", "target %q: no port in it", targets[0])
-		return nil
+	for _, t := range targets {
+		i := slices.IndexFunc(ports, func(same []flow.Target) bool { return same[0].Port == t.Port })
+		switch {
+		case t.Port == 0:
+		case i >= 0:
+			ports[i] = append(ports[i], t)
+		case len(ports) < maxPorts:
+			ports = append(ports, []flow.Target{t})
+		}
 	}
-	port := targets[first].Port
-	return slices.DeleteFunc(targets, func(t flow.Target) bool { return t.Port != port })
+	if ports == nil {
+		p.fail("give the port too: a browser's page leaves it out, its address bar has it", "target %q: no port in it", targets[0])
+	}
+	return ports
 }
+
+// maxPorts bounds how many ports of a text are asked about: a pasted log may name a hundred.
+const maxPorts = 2
 
 // answerFrom gathers what the answer rests on: the live state, unless the past was asked about and the store has
 // that; and the store. One of them is enough.

@@ -220,7 +220,7 @@ func printAll(ctx context.Context, store *history.Reader, q history.Query, chose
 			return err
 		}
 	}
-	if !follow && !q.Sockets { // else they come when their interval is over
+	if (!follow || over(q)) && !q.Sockets { // else they come when their interval is over
 		for _, l := range underWay {
 			if err := print(l); err != nil {
 				return err
@@ -244,6 +244,9 @@ func printAll(ctx context.Context, store *history.Reader, q history.Query, chose
 		if len(news) > 0 {
 			continue
 		}
+		if over(q) {
+			return w.flush()
+		}
 		select {
 		case <-ctx.Done():
 			return nil
@@ -251,6 +254,12 @@ func printAll(ctx context.Context, store *history.Reader, q history.Query, chose
 		}
 	}
 }
+
+// writtenBy is when all of a moment is in the store: a count comes when its ten seconds are over.
+const writtenBy = 12 * time.Second
+
+// over says whether nothing comes any more that a query asks for.
+func over(q history.Query) bool { return !q.To.IsZero() && time.Since(q.To) > writtenBy }
 
 // recordPrinter writes records anew.
 type recordPrinter struct{ sink tracer.Sink }
