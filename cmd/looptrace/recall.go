@@ -37,7 +37,7 @@ func recall(ctx context.Context, q *flow.Inquiry, store *history.Reader) (err er
 		return err
 	}
 	watched, err := parseLines(runs)
-	q.Past = slices.Concat(read, watched, about.Counts(read))
+	q.Past = slices.Concat(about.Told(read), watched)
 	return err
 }
 

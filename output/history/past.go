@@ -206,35 +206,39 @@ func (r *Reader) visits(ctx context.Context, c *counting) (map[visit]tally, erro
 	return found, nil
 }
 
-// Counts gives, as summaries, the connections to the port and the failures that are not among the lines. Read is what
-// the lines say, in their order.
-func (p *Past) Counts(read []*flow.Record) (list []*flow.Record) {
+// Told gives what the lines say, read in their order, and as summaries the connections to the port and the failures that
+// are not among them. Of a connection whose connect was counted, and not read, the rest is left out.
+func (p *Past) Told(read []*flow.Record) []*flow.Record {
 	if len(p.tallies) == 0 {
-		return nil
+		return read
 	}
-	twice := p.twice(read)
-	for v, t := range p.tallies {
-		if t.count -= min(t.count, twice[v]); t.count > 0 {
-			rec := v.record(t)
-			rec.Port = p.port
-			list = append(list, rec)
+	var told []*flow.Record
+	counted := map[uint64]bool{} // by connection: whether only its connect was
+	for _, r := range read {
+		if r.Conn != nil && r.Port == p.port && !r.Preexisting {
+			if _, met := counted[r.ID]; !met {
+				counted[r.ID] = r.Event != "connect" && p.countedConnectOf(r)
+			}
+			if counted[r.ID] {
+				continue
+			}
 		}
+		told = append(told, r)
 	}
-	return list
+	for v, t := range p.tallies {
+		r := v.record(t)
+		r.Port = p.port
+		told = append(told, r)
+	}
+	return told
 }
 
-// twice is how many connections of each kind have a later record among those that are read, and not their connect.
-func (p *Past) twice(read []*flow.Record) map[visit]uint64 {
-	n := map[visit]uint64{}
-	told := map[uint64]bool{}
-	for _, r := range read {
-		if r.Conn == nil || r.Port != p.port || r.Preexisting || told[r.ID] {
-			continue
-		}
-		told[r.ID] = true
-		if r.Event != "connect" {
-			n[visitorsOf(r, 0)]++
-		}
-	}
-	return n
+// countedConnectOf says whether the connect of a connection's later record is among those that were counted.
+func (p *Past) countedConnectOf(r *flow.Record) bool {
+	t, ok := p.tallies[visitorsOf(r, 0)]
+	began := r.Time.Add(-max(r.Conn.Duration, 0))
+	return ok && !began.Before(t.first.Add(-slack))
 }
+
+// slack is by how much the beginning of a connection may seem to be before its connect: that comes when it was answered.
+const slack = time.Second
