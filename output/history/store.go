@@ -94,6 +94,9 @@ type BusyError struct {
 }
 
 func (e *BusyError) Error() string {
+	if e.PID == 0 {
+		return fmt.Sprintf("store %s: another process writes to it already", e.Path)
+	}
 	return fmt.Sprintf("store %s: process %d writes to it already", e.Path, e.PID)
 }
 
