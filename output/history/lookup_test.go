@@ -206,7 +206,7 @@ func TestCovered(t *testing.T) {
 func TestPrograms(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "history.db")
 	old := noon.Add(-100 * 24 * time.Hour)
-	w := writer(t, Config{Path: path})
+	w := writer(t, Config{Path: path, MaxAge: time.Since(noon) + 1000*24*time.Hour}) // it is tidied below
 	for i, at := range []time.Time{old, old.Add(time.Hour), noon} {
 		r := bind(uint64(i), 80, at)
 		r.Sock.Process.P = &flow.Process{ProcessID: flow.ProcessID{PID: 5}, ExePath: "/usr/sbin/nginx"}
