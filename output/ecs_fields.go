@@ -241,6 +241,8 @@ func (s *ecsSummaryClient) MarshalZerologObject(e *zerolog.Event) { e.Uint64("by
 type ecsSummaryServer flow.Record
 
 func (r *ecsSummaryServer) MarshalZerologObject(e *zerolog.Event) {
+	appendAddr(e, "address", r.Summary.Address)
+	appendAddr(e, "ip", r.Summary.Address)
 	e.Uint16("port", r.Port)
 	if r.Summary.HasBytes {
 		e.Uint64("bytes", r.Summary.S2C)

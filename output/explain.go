@@ -113,8 +113,9 @@ type (
 		Store *explainSince `json:"store,omitempty"`
 	}
 	explainSince struct {
-		Since  string `json:"since"`
-		Looked string `json:"looked_since,omitempty"`
+		Since   string `json:"since"`
+		Looked  string `json:"looked_since,omitempty"`
+		Partial bool   `json:"partial,omitempty"` // counts are of a part of it
 	}
 	explainFinding struct {
 		Kind    string           `json:"kind"`
@@ -126,6 +127,7 @@ type (
 		Port    uint16           `json:"port,omitempty"`
 		Process *explainProcess  `json:"process,omitempty"`
 		Count   uint64           `json:"count,omitempty"`
+		AtLeast bool             `json:"at_least,omitempty"` // there may have been more
 		Since   string           `json:"since,omitempty"`
 		Until   string           `json:"until,omitempty"`
 		First   string           `json:"first,omitempty"`
@@ -172,7 +174,7 @@ func ExplainJSON(to io.Writer, e *flow.Explanation) error {
 		out.Target.At = &explainSpan{timeText(q.At), timeText(q.AtEnd)}
 	}
 	if !q.Remembers.IsZero() {
-		out.Sources.Store = &explainSince{timeText(q.Remembers), timeText(q.LookedFrom)}
+		out.Sources.Store = &explainSince{timeText(q.Remembers), timeText(q.LookedFrom), q.Partial}
 	}
 	for _, t := range q.Targets {
 		out.Target.Endpoints = append(out.Target.Endpoints, explainEndpoint{Address: addrText(t), Port: t.Port})
@@ -181,14 +183,14 @@ func ExplainJSON(to io.Writer, e *flow.Explanation) error {
 	for i := range e.Findings {
 		w.dst = w.dst[:0]
 		w.finding(&e.Findings[i])
-		out.Findings = append(out.Findings, findingJSON(&e.Findings[i], string(w.dst)))
+		out.Findings = append(out.Findings, findingJSON(&e.Findings[i], q.Partial, string(w.dst)))
 	}
 	encoder := json.NewEncoder(to)
 	encoder.SetEscapeHTML(false)
 	return encoder.Encode(out)
 }
 
-func findingJSON(f *flow.Finding, message string) explainFinding {
+func findingJSON(f *flow.Finding, partial bool, message string) explainFinding {
 	out := explainFinding{
 		Kind: f.Kind, Level: f.Level.String(), Message: message, Reason: f.Why, Command: f.Command,
 		Address: addrText(f.Target), Port: f.Target.Port, Count: f.Count, Every: f.Every.Nanoseconds(),
@@ -196,6 +198,9 @@ func findingJSON(f *flow.Finding, message string) explainFinding {
 	switch f.Kind {
 	case flow.FindConnected, flow.FindVisitor, flow.FindRefused, flow.FindInUse, flow.FindFailed, flow.FindUnaccepted:
 		out.First, out.Last = timeText(f.From), timeText(f.Until)
+		if out.AtLeast = partial && ofPastVisits(f); out.AtLeast {
+			out.First = ""
+		}
 	default:
 		out.Since, out.Until = timeText(f.From), timeText(f.Until)
 	}
@@ -217,6 +222,15 @@ func findingJSON(f *flow.Finding, message string) explainFinding {
 		}
 	}
 	return out
+}
+
+// ofPastVisits says whether a finding counts what the store has: where it was too much, there may have been more.
+func ofPastVisits(f *flow.Finding) bool {
+	switch f.Kind {
+	case flow.FindVisitor, flow.FindRefused, flow.FindInUse, flow.FindFailed:
+		return f.Why != "more"
+	}
+	return false
 }
 
 func timeText(t time.Time) string {

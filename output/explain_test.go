@@ -80,6 +80,7 @@ func explainSamples() []explained {
 			q.Remembers = moment(-8000)
 			q.FirstSeen = map[string]time.Time{"/usr/bin/node": moment(-3000)}
 			q.LookedFrom = moment(-120)
+			q.Partial = true
 		})},
 		{"a client of the past", ask("127.0.0.1:51234", func(q *flow.Inquiry) {
 			q.Looked, q.At, q.AtEnd = false, moment(100), moment(101)
@@ -201,5 +202,18 @@ func TestExplainRecordsAreTheContracts(t *testing.T) {
 	}
 	if seen < 30 {
 		t.Errorf("%d records in all answers", seen)
+	}
+}
+
+// TestBeat: a beat is told as exactly as it was found, but for what timers are late by.
+func TestBeat(t *testing.T) {
+	for every, want := range map[time.Duration]string{
+		2069376704 * time.Nanosecond: "2.07 s", 250_300 * time.Microsecond: "250 ms", 30_040 * time.Millisecond: "30.0 s",
+	} {
+		w := &words{}
+		w.duration(every.Round(pace(every)))
+		if string(w.dst) != want {
+			t.Errorf("%v: %s, want %s", every, w.dst, want)
+		}
 	}
 }

@@ -100,9 +100,11 @@ func (n *executableName) MarshalZerologObject(e *zerolog.Event) { e.Str("name", 
 
 type user flow.Process
 
-func (u *user) MarshalZerologObject(e *zerolog.Event) {
+func (u *user) MarshalZerologObject(e *zerolog.Event) { appendUserID(e, u.UID) }
+
+func appendUserID(e *zerolog.Event, uid uint32) {
 	var id [10]byte // 2^32
-	e.Bytes("id", strconv.AppendUint(id[:0], uint64(u.UID), 10))
+	e.Bytes("id", strconv.AppendUint(id[:0], uint64(uid), 10))
 }
 
 type creation flow.Process

@@ -18,9 +18,19 @@ func (r *summary) MarshalZerologObject(e *zerolog.Event) {
 }
 
 func (r *summary) details(e *zerolog.Event) {
+	if r.Netns != 0 {
+		e.Uint32("netns", r.Netns)
+	}
 	s := r.Summary
-	addProgram(e, "client", &s.Client)
-	addProgram(e, "server", &s.Server)
+	if s.Client.Comm != "" || s.Client.ExeName != "" {
+		e.Object("client", (*programEnd)(&s.Client))
+	}
+	if s.Address.IsValid() || s.Server.Comm != "" || s.Server.ExeName != "" {
+		e.Object("server", (*dialledEnd)(s))
+	}
+	if s.HasEphemeral {
+		e.Bool("ephemeral", s.Ephemeral)
+	}
 	e.Uint64("count", s.Count)
 	if s.HasBytes {
 		e.Object("bytes", (*summaryBytes)(s))
@@ -38,16 +48,23 @@ func (r *transport) MarshalZerologObject(e *zerolog.Event) {
 	e.Str("transport", transportName(r.Proto))
 }
 
-// addProgram leaves out an end that nothing is known of.
-func addProgram(e *zerolog.Event, role string, p *flow.Program) {
+type programEnd flow.Program
+
+func (p *programEnd) MarshalZerologObject(e *zerolog.Event) {
 	if p.Comm != "" || p.ExeName != "" {
-		e.Object(role, (*programEnd)(p))
+		e.Object("process", (*program)(p))
+	}
+	if p.Container.ID != "" {
+		e.Object("container", (*container)(&p.Container))
 	}
 }
 
-type programEnd flow.Program
+type dialledEnd flow.SummaryRecord
 
-func (p *programEnd) MarshalZerologObject(e *zerolog.Event) { e.Object("process", (*program)(p)) }
+func (s *dialledEnd) MarshalZerologObject(e *zerolog.Event) {
+	appendAddr(e, "address", s.Address)
+	(*programEnd)(&s.Server).MarshalZerologObject(e)
+}
 
 type program flow.Program
 
@@ -60,7 +77,15 @@ func (p *program) MarshalZerologObject(e *zerolog.Event) {
 	if p.ExeName != "" {
 		e.Object("executable", (*executableName)(&p.ExeName))
 	}
+	if p.HasUser {
+		appendStr(e, "owner", p.Owner)
+		e.Object("user", (*programUser)(p))
+	}
 }
+
+type programUser flow.Program
+
+func (p *programUser) MarshalZerologObject(e *zerolog.Event) { appendUserID(e, p.UID) }
 
 type summaryBytes flow.SummaryRecord
 

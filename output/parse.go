@@ -280,6 +280,12 @@ func (l *line) connection() (*flow.ConnRecord, error) {
 
 func (l *line) summary() *flow.SummaryRecord {
 	s := &flow.SummaryRecord{Client: l.Client.program(), Server: l.Server.program(), Count: l.Count, First: l.First, Last: l.LastTime}
+	if l.Server != nil {
+		s.Address = l.Server.Address
+	}
+	if l.Ephemeral != nil {
+		s.HasEphemeral, s.Ephemeral = true, *l.Ephemeral
+	}
 	if l.Bytes != nil {
 		s.HasBytes, s.C2S, s.S2C = true, l.Bytes.C2S, l.Bytes.S2C
 	}
@@ -338,9 +344,11 @@ func (n *lineEnd) program() (p flow.Program) {
 		return p
 	}
 	p.Comm, p.ExeName = n.Process.Comm, n.Process.Executable.Name
+	one := n.Process.actor(n.Container).P
 	if n.Process.PID != 0 {
-		p.P = n.Process.actor(nil).P
+		p.P = one
 	}
+	p.HasUser, p.UID, p.Owner, p.Container = n.Process.User != nil, one.UID, one.Owner, one.Container
 	return p
 }
 

@@ -38,6 +38,7 @@ func (w *words) visitor(f *flow.Finding, one, many string) {
 	}
 	w.visitorName(f)
 	w.str(": ")
+	w.atLeast(f)
 	w.uint(f.Count)
 	if f.Count == 1 {
 		w.str(" " + one)
@@ -50,14 +51,25 @@ func (w *words) visitor(f *flow.Finding, one, many string) {
 	}
 }
 
+// atLeast: the store has more than was looked at.
+func (w *words) atLeast(f *flow.Finding) {
+	if w.inquiry.Partial && ofPastVisits(f) {
+		w.str("at least ")
+	}
+}
+
 // occasions is when it happened, and at which pace.
 func (w *words) occasions(f *flow.Finding) {
-	if f.Count > 1 && !f.Until.Equal(f.From) {
+	switch several := f.Count > 1 && !f.Until.Equal(f.From); {
+	case w.inquiry.Partial && ofPastVisits(f):
+		w.note("last ")
+		w.when(f.Until)
+	case several:
 		w.note("first ")
 		w.when(f.From)
 		w.note("last ")
 		w.when(f.Until)
-	} else {
+	default:
 		w.note("at ")
 		w.when(f.Until)
 	}
@@ -73,7 +85,7 @@ func (w *words) occasions(f *flow.Finding) {
 
 // pace is how exact a beat is told: timers are late by some milliseconds.
 func pace(every time.Duration) time.Duration {
-	if every >= time.Second {
+	if every >= 10*time.Second {
 		return 100 * time.Millisecond
 	}
 	return 10 * time.Millisecond
@@ -100,6 +112,7 @@ func (w *words) failed(f *flow.Finding) {
 	}
 	w.visitorName(f)
 	w.str(": ")
+	w.atLeast(f)
 	w.times(f.Count)
 	w.occasions(f)
 	r := f.Record

@@ -158,9 +158,12 @@ func (w *words) known(f *flow.Finding) {
 		w.str("the store alone, since ")
 		w.when(f.From)
 	}
-	if since := w.inquiry.LookedFrom; !since.IsZero() {
+	switch since := w.inquiry.LookedFrom; {
+	case !since.IsZero():
 		w.str("; of this port's records, all since ")
 		w.when(since)
+	case w.inquiry.Partial:
+		w.str("; of this port's records, not all")
 	}
 }
 

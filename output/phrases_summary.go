@@ -20,13 +20,18 @@ func (w *words) summaryHead(r *flow.Record) {
 	s := r.Summary
 	w.countedEnd(&s.Client)
 	if r.Errno != 0 {
-		w.str(" failed to connect to port ")
+		w.str(" failed to connect to ")
 	} else {
-		w.str(" connected to port ")
+		w.str(" connected to ")
 	}
-	w.uint(uint64(r.Port))
-	if r.Proto == flow.UDP {
-		w.str("/udp")
+	if s.Address.IsValid() {
+		w.endpoint(s.Address, r.Port, r.Proto)
+	} else {
+		w.str("port ")
+		w.uint(uint64(r.Port))
+		if r.Proto == flow.UDP {
+			w.str("/udp")
+		}
 	}
 	if s.Server.Comm != "" {
 		w.str(" of ")
@@ -34,13 +39,17 @@ func (w *words) summaryHead(r *flow.Record) {
 	}
 }
 
-// summaryServer is the address column, without an address: a summary is of them all.
+// summaryServer is the address column; without an address, the summary is of several.
 func (w *words) summaryServer(r *flow.Record) {
 	column := len(w.dst)
-	w.str(":")
-	w.uint(uint64(r.Port))
-	if r.Proto == flow.UDP {
-		w.str("/udp")
+	if r.Summary.Address.IsValid() {
+		w.endpoint(r.Summary.Address, r.Port, r.Proto)
+	} else {
+		w.str(":")
+		w.uint(uint64(r.Port))
+		if r.Proto == flow.UDP {
+			w.str("/udp")
+		}
 	}
 	w.pad(column, addressWidth)
 	w.str("  ")

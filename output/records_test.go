@@ -356,5 +356,13 @@ func sampleHousekeeping() []sample {
 		{"lost", &flow.Record{Event: "lost", Level: flow.Warn, Lost: &flow.LostRecord{Count: 17, Where: "ring buffer", Since: sampleTime}}},
 		{"stop", &flow.Record{Event: "stop", Stop: &flow.StopRecord{Counts: map[string]uint64{"start": 1, "bind": 3, "connect": 12, "lost": 0}, Duration: time.Minute}}},
 		{"stop, lost", &flow.Record{Event: "stop", Stop: &flow.StopRecord{Counts: map[string]uint64{"lost": 1, "close": 2}, Lost: 17, Duration: 1500 * time.Millisecond}}},
+		{"summary, all alike", &flow.Record{Event: "summary", Proto: flow.TCP, Port: 5432, HasPort: true, Netns: 4026531840, Summary: &flow.SummaryRecord{
+			Client:  flow.Program{Comm: "web", ExeName: "web", HasUser: true, UID: 0, Owner: "root", Container: flow.Container{ID: "0123456789ab", Runtime: "docker", Name: "shop"}},
+			Server:  flow.Program{Comm: "postgres", ExeName: "postgres", HasUser: true, UID: 70, P: sampleServer().P},
+			Address: localhost4, HasEphemeral: true, Ephemeral: true, Count: 1200, First: sampleTime, Last: sampleTime.Add(time.Second),
+		}}},
+		{"summary of an address alone", fail(&flow.Record{Event: "summary", Proto: flow.TCP, Port: 5433, HasPort: true, Summary: &flow.SummaryRecord{
+			Address: localhost4, Count: 7, First: sampleTime, Last: sampleTime,
+		}}, syscall.ECONNREFUSED)},
 	}
 }

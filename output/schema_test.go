@@ -440,7 +440,7 @@ var spoiledRecords = []struct {
 	{"one holder of several", "listen exposed", "process.holders", []any{map[string]any{"pid": json.Number("901")}}},
 	{"command line too long", "connect", "client.process.command_line", strings.Repeat("x", 1025)},
 	{"user id a name", "connect", "client.process.user.id", "alice"},
-	{"count of connections zero", "summary", "count", json.Number("0")},
+	{"count of connections negative", "summary", "count", json.Number("-1")},
 	{"count of an event as a string", "stop", "counts.bind", "3"},
 	{"self false", "connect", "self", false},
 	{"reset false", "close", "reset", false},

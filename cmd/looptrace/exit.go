@@ -42,6 +42,19 @@ func usagef(hint, format string, args ...any) error {
 	return &usageError{message: visible(fmt.Sprintf(format, args...)), advice: hint}
 }
 
+// deniedError: whoever runs looptrace may not do what was asked.
+type deniedError struct {
+	err    error
+	advice string
+}
+
+func (e *deniedError) Error() string { return e.err.Error() }
+
+// Hint says what to try next.
+func (e *deniedError) Hint() string { return e.advice }
+
+func (e *deniedError) Unwrap() error { return e.err }
+
 // visible escapes a text that has in it what a terminal would act on: arguments may be anybody's words. What
 // is quoted in it already stays as it is.
 func visible(text string) string {
@@ -77,6 +90,7 @@ func exitCode(err error) (code int, say bool) {
 		lost        lostError
 		unknown     unknownError
 		noSource    *noSourceError
+		denied      *deniedError
 	)
 	switch {
 	case err == nil:
@@ -91,7 +105,7 @@ func exitCode(err error) (code int, say bool) {
 		return exitUsage, true
 	case errors.As(err, &unknown):
 		return exitUnknown, true
-	case errors.As(err, &unavailable), errors.As(err, &noSource):
+	case errors.As(err, &unavailable), errors.As(err, &noSource), errors.As(err, &denied):
 		return exitUnavailable, true
 	default:
 		return exitFailed, true

@@ -15,7 +15,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/looptrace/looptrace/output"
-	"github.com/looptrace/looptrace/output/history"
 	"github.com/looptrace/looptrace/tracer/flow"
 )
 
@@ -43,19 +42,20 @@ func explain(c *cli.Context) error {
 	p := parser{given: given{c}}
 	now := time.Now()
 	format := p.word("output", plainFormats, formatText)
-	q := &flow.Inquiry{Text: strings.Join(c.Args().Slice(), " "), Now: now}
-	q.Targets = p.askedPorts(q.Text)
+	q := flow.Inquiry{Text: strings.Join(c.Args().Slice(), " "), Now: now}
+	ports := p.askedPorts(q.Text)
 	q.At, q.AtEnd = p.moment("at", now)
 	q.Since, _ = p.moment("since", now)
+	path := p.storePath()
 	if p.err != nil {
 		return p.err
 	}
 	ctx, stop := interruptible(c.Context, true)
 	defer stop()
-	if err := answerFrom(ctx, q, p.storePath(), p.isSet("store")); err != nil {
+	e, err := firstKnown(ctx, q, ports, path, p.isSet("store"))
+	if err != nil {
 		return err
 	}
-	e := flow.Explain(q)
 	write := func() error { return output.ExplainText(os.Stdout, e, textOptions(os.Stdout)) }
 	if format == formatJSON {
 		write = func() error { return output.ExplainJSON(os.Stdout, e) }
@@ -64,16 +64,36 @@ func explain(c *cli.Context) error {
 		return err
 	}
 	if !e.Known {
-		return unknownError{q}
+		return unknownError{e.Inquiry}
 	}
 	return nil
+}
+
+// firstKnown answers about the first of the ports that something is known of; where nothing is of any, about the first.
+func firstKnown(ctx context.Context, q flow.Inquiry, ports [][]flow.Target, path string, named bool) (first *flow.Explanation, err error) {
+	for _, targets := range ports {
+		one := q
+		one.Targets = targets
+		if err := answerFrom(ctx, &one, path, named); err != nil {
+			return nil, err
+		}
+		e := flow.Explain(&one)
+		if e.Known {
+			return e, nil
+		}
+		if first == nil {
+			first = e
+		}
+	}
+	return first, nil
 }
 
 // failure is what messages say that may name no address, as those of Java, Rust and Python.
 var failure = regexp.MustCompile(`(?i)refused|(already|is) in use|timed out`)
 
-// askedPorts reads the target. A text may name two ports, as both ends of a connection: the first is meant.
-func (p *parser) askedPorts(text string) []flow.Target {
+// askedPorts reads the target, by port. A text may name two, as both ends of a connection: the first is meant, unless
+// nothing is known about it, as about a client's that is long gone.
+func (p *parser) askedPorts(text string) (ports [][]flow.Target) {
 	if strings.TrimSpace(text) == "" {
 		p.fail("looptrace explain 127.0.0.1:49342, or a whole error message in quotes", "explain needs a TARGET")
 		return nil
@@ -87,19 +107,29 @@ func (p *parser) askedPorts(text string) []flow.Target {
 		p.fail(hint, "%v", err)
 		return nil
 	}
-	first := slices.IndexFunc(targets, func(t flow.Target) bool { return t.Port != 0 })
-	if first < 0 {
-		p.fail("give the port too: a browser's page leaves it out, its address bar has it", "target %q: no port in it", targets[0])
-		return nil
+	for _, t := range targets {
+		i := slices.IndexFunc(ports, func(same []flow.Target) bool { return same[0].Port == t.Port })
+		switch {
+		case t.Port == 0:
+		case i >= 0:
+			ports[i] = append(ports[i], t)
+		case len(ports) < maxPorts:
+			ports = append(ports, []flow.Target{t})
+		}
 	}
-	port := targets[first].Port
-	return slices.DeleteFunc(targets, func(t flow.Target) bool { return t.Port != port })
+	if ports == nil {
+		p.fail("give the port too: a browser's page leaves it out, its address bar has it", "target %q: no port in it", targets[0])
+	}
+	return ports
 }
+
+// maxPorts bounds how many ports of a text are asked about: a pasted log may name a hundred.
+const maxPorts = 2
 
 // answerFrom gathers what the answer rests on: the live state, unless the past was asked about and the store has
 // that; and the store. One of them is enough.
 func answerFrom(ctx context.Context, q *flow.Inquiry, path string, named bool) error {
-	store, storeErr := history.Read(path)
+	store, storeErr := readStore(path)
 	if storeErr == nil {
 		defer store.Close()
 	}
@@ -122,10 +152,12 @@ func answerFrom(ctx context.Context, q *flow.Inquiry, path string, named bool) e
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case storeErr != nil && (named || !errors.Is(storeErr, os.ErrNotExist)):
+	case storeErr != nil && !absent(storeErr):
 		return fmt.Errorf("read the store: %w", storeErr)
 	case storeErr != nil && (liveErr != nil || q.OfPast()):
-		return &noSourceError{live: liveErr, store: path}
+		return withoutStore(storeErr, liveErr, path, named)
+	case storeErr != nil && (named || !errors.As(storeErr, new(noStoreError))):
+		fmt.Fprintf(os.Stderr, "looptrace: %s: this is of the live state alone\n", visible(storeErr.Error()))
 	}
 	if q.Looked {
 		q.Waiting = waitingNow(q.Targets[0].Port)
@@ -133,6 +165,19 @@ func answerFrom(ctx context.Context, q *flow.Inquiry, path string, named bool) e
 	q.Host = hostNow(q.Targets[0].Port)
 	nameAll(q)
 	return nil
+}
+
+// absent says whether there is no store for whoever asks: none at all, or none that may be read.
+func absent(err error) bool {
+	return errors.As(err, new(noStoreError)) || errors.As(err, new(*deniedError))
+}
+
+// withoutStore is the error where the live state does not answer either.
+func withoutStore(storeErr, liveErr error, path string, named bool) error {
+	if errors.As(storeErr, new(*deniedError)) || named && liveErr == nil {
+		return storeErr
+	}
+	return &noSourceError{live: liveErr, store: path}
 }
 
 // noSourceError: there is nothing to answer from.

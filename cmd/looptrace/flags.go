@@ -85,7 +85,7 @@ func flagTable() []spec {
 		{name: "by", value: "WHAT", in: inLog, group: groupPast, words: groupings, usage: "count the ephemeral ports that were taken: by program, port or user"},
 		{name: "store", value: "PATH", in: inExplain | inRecord | inLog, group: groupPast, complete: "file", usage: "where looptrace record writes (default " + defaultStore + ")"},
 		{name: "status", in: inRecord, group: groupPast, usage: "print what the store holds"},
-		{name: "max-age", value: "TIME", in: inRecord, group: groupPast, usage: "forget records that are older (default 336h: 14 days)"},
+		{name: "max-age", value: "TIME", in: inRecord, group: groupPast, usage: "forget records that are older (default 14d)"},
 		{name: "max-size", value: "MB", in: inRecord, group: groupPast, usage: "forget the oldest records when the store is larger (default 512)"},
 		{name: "log-file", value: "PATH", in: tracing, group: groupOutput, complete: "file", usage: "write JSON to this file too: rotated at 100 MB, 5 kept, reopened on SIGHUP"},
 		{name: "otlp", value: "URL", in: tracing, group: groupOutput, usage: "send OpenTelemetry logs there, such as http://127.0.0.1:4318; OTEL_ variables say the rest"},

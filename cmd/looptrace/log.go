@@ -57,12 +57,13 @@ func log(c *cli.Context) error {
 	if by != "" && format == formatECS {
 		p.fail("it takes text or json with --by", "--output %q: counts are no records", format)
 	}
+	path := p.storePath()
 	if p.err != nil {
 		return p.err
 	}
 	q.Port = onePort(filter) // others are filtered as they come
-	q.Sockets = by != "" || len(filter.Events.Include) > 0 && !slices.ContainsFunc(filter.Events.Include, ofConnections)
-	store, err := readStore(p.storePath())
+	q.Sockets = len(filter.Events.Include) > 0 && !slices.ContainsFunc(filter.Events.Include, ofConnections)
+	store, err := readStore(path)
 	if err != nil {
 		return err
 	}
@@ -137,30 +138,51 @@ func (p *parser) span(now time.Time) (from, to time.Time) {
 	return from, to
 }
 
-// matchesCount holds a filter against connections that were counted together, as against one of their connects. No
-// more is known of them than their programs and the server's port: what asks for more lets none through.
+// matchesCount holds a filter against connections that were counted together, as against one of their connects. What
+// was not the same for all of them is not known: what asks for that lets none through.
 func matchesCount(f flow.Filter, r *flow.Record) bool {
-	if !f.UIDs.Empty() || !f.Containers.Empty() || !f.Netns.Empty() {
+	client, server := &r.Summary.Client, &r.Summary.Server
+	if !f.Netns.Empty() && r.Netns == 0 || !passUsers(f.UIDs, client, server) {
 		return false
 	}
-	atPort := func(t flow.Target) bool { return t.Port == r.Port }
-	if len(f.Targets) > 0 && !slices.ContainsFunc(f.Targets, atPort) {
+	if len(f.Containers.Exclude) > 0 && (mixed(client) || mixed(server)) {
 		return false
 	}
-	f.Targets = nil
+	reached := func(t flow.Target) bool {
+		return t.Port == r.Port && (!t.Addr.IsValid() || t.Addr == r.Summary.Address)
+	}
+	if len(f.Targets) > 0 && !slices.ContainsFunc(f.Targets, reached) {
+		return false
+	}
+	f.Targets, f.UIDs = nil, flow.Set[uint32]{}
 	one := *r
-	one.Event, one.Conn = "connect", &flow.ConnRecord{Client: endOfCount(r.Summary.Client), Server: endOfCount(r.Summary.Server)}
+	one.Event, one.Conn = "connect", &flow.ConnRecord{Client: endOfCount(client), Server: endOfCount(server)}
 	one.Conn.Server.Port = r.Port
 	return f.Match(&one)
 }
 
-func endOfCount(p flow.Program) (e flow.End) {
-	switch {
-	case p.P != nil:
-		e.Process.P = p.P
-	case p.Comm != "":
-		e.Process.P = &flow.Process{Comm: p.Comm}
+// mixed says whether nobody knows which users an end's processes ran as.
+func mixed(p *flow.Program) bool { return p.Comm != "" && !p.HasUser }
+
+func passUsers(users flow.Set[uint32], ends ...*flow.Program) bool {
+	in := func(list []uint32) bool {
+		return slices.ContainsFunc(ends, func(p *flow.Program) bool { return p.HasUser && slices.Contains(list, p.UID) })
 	}
+	if len(users.Include) > 0 && !in(users.Include) {
+		return false
+	}
+	return len(users.Exclude) == 0 || !in(users.Exclude) && !slices.ContainsFunc(ends, mixed)
+}
+
+func endOfCount(p *flow.Program) (e flow.End) {
+	if p.P == nil && p.Comm == "" {
+		return e
+	}
+	one := flow.Process{Comm: p.Comm, ExeName: p.ExeName, Container: p.Container}
+	if p.P != nil {
+		one.ProcessID = p.P.ProcessID
+	}
+	e.Process.P = &one
 	return e
 }
 
@@ -172,19 +194,23 @@ type printer interface {
 
 // printAll prints the records of the query, and with follow those that are written from then on.
 func printAll(ctx context.Context, store *history.Reader, q history.Query, chosen func(*flow.Record) bool, w printer, follow bool) error {
-	last, err := store.Last(ctx)
+	last, underWay, err := store.Mark(ctx, q.Port)
 	if err != nil {
 		return err
 	}
 	var names flow.Names
+	_, counting := w.(*usage)
 	print := func(l history.Line) error {
+		if counting && !tellsUsage(l.Text) {
+			return nil
+		}
 		r, err := output.Parse([]byte(l.Text))
 		if err != nil {
 			return fmt.Errorf("store, row %d: %w", l.Row, err)
 		}
 		names.Learn(r)
 		names.Complete(r)
-		if !chosen(r) {
+		if !q.Has(r) || !chosen(r) {
 			return nil
 		}
 		return w.print(r, l.Text)
@@ -197,6 +223,13 @@ func printAll(ctx context.Context, store *history.Reader, q history.Query, chose
 			return err
 		}
 	}
+	if (!follow || over(q)) && !q.Sockets { // else they come when their interval is over
+		for _, l := range underWay {
+			if err := print(l); err != nil {
+				return err
+			}
+		}
+	}
 	for {
 		if err := w.flush(); err != nil || !follow {
 			return err
@@ -207,14 +240,15 @@ func printAll(ctx context.Context, store *history.Reader, q history.Query, chose
 		}
 		for _, l := range news {
 			last = l.Row
-			if q.Has(l.Time) {
-				if err := print(l); err != nil {
-					return err
-				}
+			if err := print(l); err != nil {
+				return err
 			}
 		}
 		if len(news) > 0 {
 			continue
+		}
+		if over(q) {
+			return w.flush()
 		}
 		select {
 		case <-ctx.Done():
@@ -223,6 +257,12 @@ func printAll(ctx context.Context, store *history.Reader, q history.Query, chose
 		}
 	}
 }
+
+// writtenBy is when all of a moment is in the store: a count comes when its ten seconds are over.
+const writtenBy = 12 * time.Second
+
+// over says whether nothing comes any more that a query asks for.
+func over(q history.Query) bool { return !q.To.IsZero() && time.Since(q.To) > writtenBy }
 
 // recordPrinter writes records anew.
 type recordPrinter struct{ sink tracer.Sink }

@@ -34,19 +34,60 @@ func TestMatchesCount(t *testing.T) {
 		"binds":           {flow.Filter{Events: only("bind")}, false, false},
 		"the port":        {flow.Filter{Ports: flow.Set[uint16]{Include: []uint16{80}}}, true, true},
 		"not the port":    {flow.Filter{Ports: flow.Set[uint16]{Exclude: []uint16{80}}}, false, false},
-		"the target":      {flow.Filter{Targets: []flow.Target{target}}, true, true},
+		"a target":        {flow.Filter{Targets: []flow.Target{target}}, false, false}, // the address is not known
+		"the target":      {flow.Filter{Targets: []flow.Target{{Port: 80}}}, true, true},
 		"another target":  {flow.Filter{Targets: []flow.Target{{Port: 81}}}, false, false},
 		"the client":      {flow.Filter{Comms: only("curl")}, true, true},
 		"another program": {flow.Filter{Comms: only("wget")}, false, false},
 		"the process":     {flow.Filter{PIDs: flow.Set[uint32]{Include: []uint32{7}}}, true, true},
 		"a user":          {flow.Filter{UIDs: flow.Set[uint32]{Include: []uint32{0}}}, false, false},
 		"a container":     {flow.Filter{Containers: only("web")}, false, false},
+		"a namespace":     {flow.Filter{Netns: flow.Set[uint32]{Include: []uint32{5}}}, false, false},
+		"not a user":      {flow.Filter{UIDs: flow.Set[uint32]{Exclude: []uint32{1}}}, false, false},
+		"not a container": {flow.Filter{Containers: flow.Set[string]{Exclude: []string{"web"}}}, false, false},
 	} {
 		if got := matchesCount(tc.filter, &made); got != tc.made {
 			t.Errorf("%s: %v for connections", name, got)
 		}
 		if got := matchesCount(tc.filter, refused); got != tc.failed {
 			t.Errorf("%s: %v for refusals", name, got)
+		}
+	}
+}
+
+// TestMatchesAlike: where all that were counted have the same user, namespace, address or container, a filter on it knows.
+func TestMatchesAlike(t *testing.T) {
+	sum := &flow.Record{
+		Event: "summary", Proto: flow.TCP, Port: 80, HasPort: true, Netns: 5,
+		Summary: &flow.SummaryRecord{
+			Client:  flow.Program{Comm: "curl", HasUser: true, UID: 0, Container: flow.Container{ID: "0123", Name: "shop"}},
+			Server:  flow.Program{Comm: "nginx", HasUser: true, UID: 33},
+			Address: netip.MustParseAddr("127.0.0.1"), Count: 3,
+		},
+	}
+	numbers := func(include, exclude []uint32) flow.Set[uint32] {
+		return flow.Set[uint32]{Include: include, Exclude: exclude}
+	}
+	for name, tc := range map[string]struct {
+		filter flow.Filter
+		want   bool
+	}{
+		"the client's user":   {flow.Filter{UIDs: numbers([]uint32{0}, nil)}, true},
+		"the server's user":   {flow.Filter{UIDs: numbers([]uint32{33}, nil)}, true},
+		"another user":        {flow.Filter{UIDs: numbers([]uint32{1}, nil)}, false},
+		"not another user":    {flow.Filter{UIDs: numbers(nil, []uint32{1})}, true},
+		"not the user":        {flow.Filter{UIDs: numbers(nil, []uint32{33})}, false},
+		"the namespace":       {flow.Filter{Netns: numbers([]uint32{5}, nil)}, true},
+		"another namespace":   {flow.Filter{Netns: numbers([]uint32{6}, nil)}, false},
+		"not the namespace":   {flow.Filter{Netns: numbers(nil, []uint32{5})}, false},
+		"the container":       {flow.Filter{Containers: flow.Set[string]{Include: []string{"shop"}}}, true},
+		"not the container":   {flow.Filter{Containers: flow.Set[string]{Exclude: []string{"shop"}}}, false},
+		"the address":         {flow.Filter{Targets: []flow.Target{{Addr: netip.MustParseAddr("127.0.0.1"), Port: 80}}}, true},
+		"another address":     {flow.Filter{Targets: []flow.Target{{Addr: netip.IPv6Loopback(), Port: 80}}}, false},
+		"the address's ports": {flow.Filter{Targets: []flow.Target{{Addr: netip.MustParseAddr("127.0.0.1"), Port: 81}}}, false},
+	} {
+		if got := matchesCount(tc.filter, sum); got != tc.want {
+			t.Errorf("%s: %v", name, got)
 		}
 	}
 }

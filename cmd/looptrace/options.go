@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/looptrace/looptrace/output/history"
@@ -184,11 +185,21 @@ func (p *parser) time(name string) time.Duration {
 	if !p.isSet(name) {
 		return 0
 	}
-	d, err := time.ParseDuration(p.text(name))
-	if err != nil || d <= 0 {
-		p.fail("a number with a unit, such as 500ms, 30s, 5m or 1h30m", "--%s %q: not a time span", name, p.text(name))
+	d, ok := parseSpan(p.text(name))
+	if !ok {
+		p.fail("a number with a unit, such as 500ms, 30s, 5m, 1h30m or 14d", "--%s %q: not a time span", name, p.text(name))
 	}
 	return d
+}
+
+// parseSpan reads a time span: Go's units, or whole days.
+func parseSpan(text string) (time.Duration, bool) {
+	if number, found := strings.CutSuffix(text, "d"); found {
+		days, err := strconv.ParseUint(number, 10, 16)
+		return time.Duration(days) * day, err == nil && days > 0
+	}
+	d, err := time.ParseDuration(text)
+	return d, err == nil && d > 0
 }
 
 // refuseInSummary: the kernel counts connections by port, not by address, and what is counted is not

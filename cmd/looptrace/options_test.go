@@ -175,3 +175,11 @@ func TestCommandLineModes(t *testing.T) {
 		})
 	}
 }
+
+func TestParseSpan(t *testing.T) {
+	for text, want := range map[string]time.Duration{"14d": 14 * 24 * time.Hour, "1h30m": 90 * time.Minute, "0d": 0, "-1d": 0, "d": 0, "0s": 0, "soon": 0, "99999d": 0} {
+		if got, ok := parseSpan(text); ok != (want > 0) || ok && got != want {
+			t.Errorf("%q: %v, %v; want %v", text, got, ok, want)
+		}
+	}
+}

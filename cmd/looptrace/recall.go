@@ -20,11 +20,14 @@ func recall(ctx context.Context, q *flow.Inquiry, store *history.Reader) (err er
 	if q.Remembers, err = store.Remembers(ctx); err != nil {
 		return err
 	}
-	about, err := store.Past(ctx, q.Targets[0].Port, q.AtEnd) // askedPorts leaves one port
+	if q.Remembers.IsZero() { // it is empty: what comes now, it would remember
+		q.Remembers = q.Now
+	}
+	about, err := store.Past(ctx, q.Targets[0].Port, q.AtEnd, q.Since) // askedPorts leaves one port
 	if err != nil {
 		return err
 	}
-	q.LookedFrom = about.Since
+	q.LookedFrom, q.Partial = about.Since, about.Partial
 	if q.Watches, err = store.Watches(ctx); err != nil {
 		return err
 	}
@@ -32,7 +35,12 @@ func recall(ctx context.Context, q *flow.Inquiry, store *history.Reader) (err er
 	if err != nil {
 		return err
 	}
-	q.Past, err = parseLines(append(about.Lines, runs...))
+	read, err := parseLines(about.Lines)
+	if err != nil {
+		return err
+	}
+	watched, err := parseLines(runs)
+	q.Past = slices.Concat(about.Told(read), watched)
 	return err
 }
 

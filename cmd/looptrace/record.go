@@ -105,7 +105,7 @@ type storeKeeper struct {
 func openStore(cfg history.Config, redact bool) (*storeKeeper, error) {
 	w, err := history.Open(cfg)
 	if errors.Is(err, fs.ErrPermission) {
-		return nil, usagef("run looptrace with sudo, or give a --store PATH that you may write to", "%v", err)
+		return nil, &deniedError{err, "run looptrace with sudo, or give a --store PATH that you may write to"}
 	}
 	if err != nil {
 		return nil, err
@@ -139,8 +139,8 @@ func printStatus(ctx context.Context, path string) error {
 	if !s.First.IsZero() {
 		span = s.First.Local().Format(time.DateTime) + " to " + s.Last.Local().Format(time.DateTime)
 	}
-	_, err = fmt.Printf("store   %s\nspan    %s\nrows    %d\nsize    %.1f MB\nfolded  %d\nlost    %d\n",
-		visible(path), span, s.Rows, float64(s.Bytes)/1e6, s.Folded, s.Lost)
+	_, err = fmt.Printf("store   %s\nspan    %s\nrows    %d\nsize    %.1f MB, %.1f MB on disk\nfolded  %d\nlost    %d\n",
+		visible(path), span, s.Rows, float64(s.Bytes)/1e6, float64(s.Disk)/1e6, s.Folded, s.Lost)
 	return err
 }
 
@@ -160,7 +160,7 @@ func readStore(path string) (*history.Reader, error) {
 		return nil, noStoreError{path}
 	}
 	if errors.Is(err, fs.ErrPermission) {
-		return nil, usagef("run it with sudo, or become a member of the group looptrace", "%v", err)
+		return nil, &deniedError{err, "run it with sudo, or become a member of the group looptrace"}
 	}
 	return store, err
 }

@@ -15,10 +15,14 @@ import (
 const defaultStore = "/var/lib/looptrace/history.db"
 
 func (p *parser) storePath() string {
-	if p.isSet("store") {
-		return p.text("store")
+	if !p.isSet("store") {
+		return defaultStore
 	}
-	return defaultStore
+	path := p.text("store")
+	if path == "" {
+		p.fail("--store PATH", "--store needs a path")
+	}
+	return path
 }
 
 // lookLive reads what there is now of the ports.

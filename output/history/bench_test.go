@@ -54,7 +54,7 @@ func TestBusyHost(t *testing.T) {
 
 // buildStore writes a busy host's last 13 days, and says how many records of which port.
 func buildStore(path string, rows int) (map[uint16]int, error) {
-	db, err := create(path)
+	db, err := create(path, mostLogPages)
 	if err != nil {
 		return nil, err
 	}

@@ -185,7 +185,7 @@ func TestQueries(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	if last, err := r.Last(t.Context()); last != 6 || err != nil {
+	if last, _, err := r.Mark(t.Context(), 0); last != 6 || err != nil {
 		t.Errorf("the last is %d, %v", last, err)
 	}
 	expect(t, "news", named(t)(r.News(t.Context(), 4)), "connect 5", "bind 6")
@@ -256,6 +256,174 @@ func TestFold(t *testing.T) {
 	}
 }
 
+// TestFoldAlike: what a filter may ask for is the same for all that is counted together, or is not said.
+func TestFoldAlike(t *testing.T) {
+	var f fold
+	f.init()
+	f.over = 0
+	dial := func(id uint64, pid, uid uint32, netns uint32, addr string) {
+		c := connect(id, uint16(id), 80, noon.Add(time.Duration(id)*time.Second))
+		c.Netns, c.Conn.Server.Address, c.Conn.HasEphemeral, c.Conn.Ephemeral = netns, netip.MustParseAddr(addr), true, true
+		c.Conn.Client.Process.P.ProcessID = flow.ProcessID{PID: pid, UID: uid}
+		if !f.takes(c) || !f.takes(closed(c, 1)) {
+			t.Error("kept")
+		}
+	}
+	for id := range uint64(3) {
+		dial(10+id, 7, 0, 1, "127.0.0.1")
+		dial(20+id, 7+uint32(id), 0, 1, "::1")
+		dial(30+id, 7, 5, 1, "127.0.0.1")
+		dial(40+id, 7, 0, 2, "127.0.0.1")
+	}
+	tell := func() (list []string) {
+		for _, n := range f.all() {
+			r := n.told()
+			s, pid := r.Summary, uint32(0)
+			if s.Client.P != nil {
+				pid = s.Client.P.PID
+			}
+			if !r.Time.Equal(s.Last) || s.HasEphemeral != s.Address.IsValid() {
+				t.Errorf("time %v, last %v, ephemeral %v", r.Time, s.Last, s.HasEphemeral)
+			}
+			list = append(list, fmt.Sprintf("%s netns %d user %v %d pid %d: %d, %d bytes, %s to %s", s.Address, r.Netns, s.Client.HasUser, s.Client.UID, pid,
+				s.Count, s.C2S, s.First.Format("05"), s.Last.Format("05")))
+		}
+		slices.Sort(list)
+		return list
+	}
+	expect(t, "alike", tell(), "127.0.0.1 netns 1 user true 0 pid 7: 3, 3 bytes, 10 to 12", "127.0.0.1 netns 1 user true 5 pid 7: 3, 3 bytes, 30 to 32",
+		"127.0.0.1 netns 2 user true 0 pid 7: 3, 3 bytes, 40 to 42", "::1 netns 1 user true 0 pid 0: 3, 3 bytes, 20 to 22")
+	for id := range uint32(maxAlike + 500) {
+		dial(uint64(id), 7, 0, id+1, "127.0.0.1")
+	}
+	list := tell()
+	if len(list) != maxAlike+1 || !strings.HasPrefix(list[len(list)-1], "invalid IP netns 0 user false 0 pid 7: 500, 500 bytes") {
+		t.Errorf("%d counts, the last %s", len(list), list[len(list)-1])
+	}
+}
+
+// TestFoldSpan: a count is of a span where a part of its interval is, however much later it was written.
+func TestFoldSpan(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "history.db")
+	w := writer(t, Config{Path: path})
+	w.fold.over = 0
+	for i := range 5 {
+		if err := w.Write(connect(uint64(i+1), 9, 80, noon.Add(time.Duration(i)*time.Second))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		from, to int // seconds; -1: no bound
+		want     int
+	}{
+		"all of it":      {0, 4, 1},
+		"its beginning":  {-1, 1, 1},
+		"its middle":     {2, 3, 1},
+		"its end":        {4, -1, 1},
+		"before":         {-1, -2, 0},
+		"after":          {5, -1, 0},
+		"all of the day": {-1, -1, 1},
+	} {
+		at := func(s int) time.Time {
+			if s == -1 {
+				return time.Time{}
+			}
+			return noon.Add(time.Duration(s) * time.Second)
+		}
+		for _, port := range []uint16{0, 80} {
+			if got := found(t, path, Query{Port: port, From: at(tc.from), To: at(tc.to)}); len(got) != tc.want {
+				t.Errorf("%s, port %d: %q, want %d", name, port, got, tc.want)
+			}
+		}
+	}
+	if got := found(t, path, Query{Port: 81, To: noon}); len(got) != 0 {
+		t.Errorf("another port: %q", got)
+	}
+}
+
+// TestFoldUnderWay: what was counted is in the store before its interval is over, once, and a writer that was killed leaves it.
+func TestFoldUnderWay(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "history.db")
+	w := writer(t, Config{Path: path})
+	w.fold.seen[rateKey{client: "curl", port: 80, proto: flow.TCP}] = foldOver
+	r, err := Read(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	stands := func() string {
+		s, err := r.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		counted := uint64(0)
+		_, underWay, err := r.Mark(t.Context(), 80)
+		for _, l := range underWay {
+			rec, parseErr := output.Parse([]byte(l.Text))
+			if err := errors.Join(err, parseErr); err != nil {
+				t.Fatal(err)
+			}
+			counted += rec.Summary.Count
+		}
+		return fmt.Sprintf("%d rows, %d folded, %d of them under way, %d lost", s.Rows, s.Folded, counted, s.Lost)
+	}
+	write(t, w, connect(1, 9, 80, noon), connect(2, 9, 80, noon.Add(time.Second)))
+	await(t, "the count", func() bool { return stands() == "0 rows, 2 folded, 2 of them under way, 0 lost" })
+	time.Sleep(tellEvery)
+	write(t, w, connect(3, 9, 80, noon.Add(2*time.Second)))
+	await(t, "the third", func() bool { return stands() == "0 rows, 3 folded, 3 of them under way, 0 lost" })
+
+	killed := filepath.Join(t.TempDir(), "killed.db") // as kill -9 leaves it
+	for _, suffix := range []string{"", "-wal"} {
+		text, err := os.ReadFile(path + suffix)
+		if err := errors.Join(err, os.WriteFile(killed+suffix, text, fileMode)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := stands(); got != "1 rows, 3 folded, 0 of them under way, 0 lost" {
+		t.Errorf("after the interval: %s", got)
+	}
+	if err := writer(t, Config{Path: killed, MaxAge: time.Since(noon) + time.Hour}).Close(); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, "after the kill", found(t, killed, Query{Port: 80}), "summary 0")
+	again, err := Read(killed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if s, err := again.Status(t.Context()); err != nil || s.Folded != 3 {
+		t.Errorf("after the kill: %+v, %v", s, err)
+	}
+}
+
+// TestFoldLost: a count that cannot be written is lost with all that it counts, but for what was written before.
+func TestFoldLost(t *testing.T) {
+	d := &disk{}
+	d.took([]row{{count: 1, counts: 40}, {count: 2, counts: 7}, {count: 2, counts: 9, final: true}})
+	for name, tc := range map[string]struct {
+		row  row
+		want uint64
+	}{
+		"a record":                 {row{}, 1},
+		"a count under way":        {row{count: 1, counts: 50}, 0},
+		"a count that was told":    {row{count: 1, counts: 50, final: true}, 10},
+		"a count that was not":     {row{count: 3, counts: 50, final: true}, 50},
+		"a count that was written": {row{count: 2, counts: 9, final: true}, 9},
+		"bytes alone":              {row{count: 4, final: true}, 1},
+	} {
+		if got := d.weight(&tc.row); got != tc.want {
+			t.Errorf("%s: %d, want %d", name, got, tc.want)
+		}
+	}
+}
+
 // TestPressed: while the disk does not keep up, more is counted together, and nothing is lost.
 func TestPressed(t *testing.T) {
 	w := &Writer{encoder: newEncoder()} // which nobody empties
@@ -266,8 +434,8 @@ func TestPressed(t *testing.T) {
 		write(t, w, c, closed(c, 1))
 	}
 	folded := uint64(0)
-	for _, r := range w.fold.all(noon) {
-		folded += r.Summary.Count
+	for _, n := range w.fold.all() {
+		folded += n.record.Summary.Count
 	}
 	if w.Lost() != 0 || folded == 0 || 2*folded+uint64(len(w.queued)) != 2*all {
 		t.Errorf("%d queued, %d folded and %d lost of %d", len(w.queued), folded, w.Lost(), all)
@@ -396,6 +564,84 @@ func TestDeleted(t *testing.T) {
 	expect(t, "the new store", found(t, path, Query{}), "bind 2")
 }
 
+// TestDeletedTells: a store that is made anew begins as a run does, with who holds ports, and says so.
+func TestDeletedTells(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "history.db")
+	said := make(chan string, 10)
+	w := writer(t, Config{Path: path, Say: func(text string) { said <- text }})
+	start := &flow.Record{Event: "start", Time: noon, Start: &flow.StartRecord{Hooks: "fentry", Kernel: "6.12", Version: "1", Host: "box", BootID: "3f2c1b0a-9d8e-4c7b-a6f5-0123456789ab", PID: 1}}
+	listen, refused := bind(1, 80, noon), bind(4, 80, noon)
+	listen.Event, refused.Errno = "listen", int32(unix.EADDRINUSE)
+	release := bind(2, 81, noon)
+	release.Event, release.Sock.Held = "release", time.Second
+	write(t, w, start, bind(1, 80, noon), listen, bind(2, 81, noon), release, bind(3, 82, noon), refused)
+	await(t, "the records", func() bool { return len(found(t, path, Query{})) == 7 })
+	began := time.Now()
+	removeAll(t, path)
+	await(t, "the new store", func() bool { _, err := Read(path); return err == nil && len(found(t, path, Query{})) == 3 })
+	expect(t, "the new store", found(t, path, Query{}), "start 0", "listen 1", "bind 3")
+	r, err := Read(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for l, err := range r.Lines(t.Context(), Query{}) {
+		if err != nil || l.Time.Before(began) || strings.Contains(l.Text, `"preexisting":true`) == strings.Contains(l.Text, `"event":"start"`) {
+			t.Errorf("%s, %v", l.Text, err)
+		}
+	}
+	if text := <-said; !strings.Contains(text, "deleted") {
+		t.Errorf("it said %q", text)
+	}
+}
+
+// TestDeletedLock: a second writer is refused also after the files were deleted, and one that came first stays the only one.
+func TestDeletedLock(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "history.db")
+	w := writer(t, Config{Path: path})
+	removeAll(t, path)
+	await(t, "the lock", func() bool { _, err := os.Stat(path + lockSuffix); return err == nil && inodeAt(path) != 0 })
+	var busy *BusyError
+	if _, err := Open(Config{Path: path}); !errors.As(err, &busy) || busy.PID != os.Getpid() {
+		t.Errorf("a second writer: %v, want a BusyError of %d", err, os.Getpid())
+	}
+	var other *os.File
+	await(t, "the other's lock", func() (done bool) { // before the writer looks again
+		_ = os.Remove(path + lockSuffix)
+		var err error
+		other, err = lock(path)
+		return err == nil
+	})
+	defer other.Close()
+	await(t, "the end", func() bool { return errors.As(w.Flush(), &busy) })
+}
+
+// TestDeletedLog: a log that is deleted without its database costs no record, and readers find those after it.
+func TestDeletedLog(t *testing.T) {
+	for _, suffix := range []string{"-wal", "-shm"} {
+		path := filepath.Join(t.TempDir(), "history.db")
+		w := writer(t, Config{Path: path})
+		write(t, w, bind(1, 80, noon))
+		await(t, "the first record", func() bool { return len(found(t, path, Query{})) == 1 })
+		if err := os.Remove(path + suffix); err != nil {
+			t.Fatal(err)
+		}
+		await(t, "the log", func() bool { return inodeAt(path+suffix) != 0 })
+		write(t, w, bind(2, 80, noon))
+		await(t, "the second record", func() bool { return len(found(t, path, Query{})) == 2 })
+		expect(t, "without "+suffix, found(t, path, Query{}), "bind 1", "bind 2")
+	}
+}
+
+func removeAll(t *testing.T, path string) {
+	t.Helper()
+	for _, suffix := range []string{"", "-wal", "-shm", lockSuffix} {
+		if err := os.Remove(path + suffix); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // killRounds is how often TestKill kills: make test-kill does it 50 times.
 var killRounds = flag.Int("kills", 5, "how often TestKill kills a writer")
 
@@ -506,6 +752,10 @@ func TestMigrates(t *testing.T) {
 			lines: []string{"start 0", "bind 1", "connect 2", "close 2", "lost 0", "bind 3"}, runs: []string{"start 0", "lost 0"},
 			known: []string{"/usr/bin/curl 13:00", "/usr/sbin/nginx 12:00"},
 		},
+		3: {
+			lines: []string{"start 0", "bind 1", "connect 2", "close 2", "summary 0", "bind 3"}, runs: []string{"start 0"},
+			known: []string{"/usr/bin/curl 13:00", "/usr/sbin/nginx 12:00"},
+		},
 	} {
 		t.Run(fmt.Sprint(version), func(t *testing.T) {
 			old, err := os.ReadFile(fmt.Sprintf("testdata/v%d.db", version))
@@ -527,7 +777,7 @@ func TestMigrates(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer r.Close()
-			about, err := r.Past(t.Context(), 40000, time.Time{})
+			about, err := r.Past(t.Context(), 40000, time.Time{}, time.Time{})
 			if err != nil || len(about.Lines) == 0 || !strings.Contains(about.Lines[0].Text, `"event":"connect"`) {
 				t.Errorf("the client's port: %v, %v", about, err)
 			}

@@ -4,11 +4,12 @@ package history
 
 import (
 	"context"
-	"database/sql"
-	"fmt"
 	"iter"
 	"slices"
 	"time"
+
+	"github.com/looptrace/looptrace/output"
+	"github.com/looptrace/looptrace/tracer/flow"
 )
 
 // Query chooses records. Its zero value is all of them.
@@ -18,10 +19,13 @@ type Query struct {
 	Sockets  bool      // binds, listens and releases alone
 }
 
-// Has says whether a moment is within the query's bounds.
-func (q *Query) Has(at time.Time) bool {
-	s := spanOf(q.From, q.To)
-	return s.from <= at.UnixNano() && at.UnixNano() <= s.to
+// Has says whether a record is within the query's bounds: a count, where a part of its interval is.
+func (q *Query) Has(r *flow.Record) bool {
+	s, first, last := spanOf(q.From, q.To), r.Time, r.Time
+	if r.Summary != nil {
+		first, last = r.Summary.First, r.Summary.Last
+	}
+	return s.from <= last.UnixNano() && first.UnixNano() <= s.to
 }
 
 // lookups of a query; a record that two of them find is one.
@@ -39,7 +43,7 @@ func (q *Query) lookups() []lookup {
 }
 
 // Lines gives the records in the order of their time, an hour at a time, however many there are: what is written
-// meanwhile may be among them.
+// meanwhile may be among them. Counts that began within the bounds and ended after them come last.
 func (r *Reader) Lines(ctx context.Context, q Query) iter.Seq2[Line, error] {
 	return func(yield func(Line, error) bool) {
 		s := spanOf(q.From, q.To)
@@ -65,6 +69,36 @@ func (r *Reader) Lines(ctx context.Context, q Query) iter.Seq2[Line, error] {
 				}
 			}
 		}
+		if q.To.IsZero() || q.Sockets {
+			return
+		}
+		for l, err := range r.begun(ctx, q) {
+			if !yield(l, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// begun gives the counts that began within the bounds of a query and ended after them.
+func (r *Reader) begun(ctx context.Context, q Query) iter.Seq2[Line, error] {
+	// Counts of earlier versions have the time of their interval's end.
+	longest := 2 * foldEvery
+	return func(yield func(Line, error) bool) {
+		lines, err := scan(r.db.QueryContext(ctx, "SELECT id, time, line FROM records WHERE "+notes+" AND event = 'summary' AND time > ?1 AND time <= ?2"+
+			" AND (?3 = 0 OR port = ?3) ORDER BY time, id", q.To.UnixNano(), q.To.Add(longest).UnixNano(), q.Port))
+		if err != nil {
+			yield(Line{}, err)
+			return
+		}
+		for _, l := range lines {
+			if rec, err := output.Parse([]byte(l.Text)); err == nil && !q.Has(rec) {
+				continue
+			}
+			if !yield(l, nil) {
+				return
+			}
+		}
 	}
 }
 
@@ -82,68 +116,9 @@ func (r *Reader) hoursOf(ctx context.Context, q Query, s span) (list []int64, er
 	return slices.Compact(list), nil
 }
 
-// Last is the number of the record that was written last; 0: there is none.
-func (r *Reader) Last(ctx context.Context) (row int64, err error) {
-	var last sql.NullInt64
-	if err := r.db.QueryRowContext(ctx, "SELECT max(id) FROM records").Scan(&last); err != nil {
-		return 0, fmt.Errorf("read store: %w", err)
-	}
-	return last.Int64, nil
-}
-
 // News gives records in the order of their writing, after that number: no more than some hundred at a time.
 func (r *Reader) News(ctx context.Context, after int64) ([]Line, error) {
 	return scan(r.db.QueryContext(ctx, "SELECT id, time, line FROM records WHERE id > ? ORDER BY id LIMIT ?", after, fetchAtOnce))
-}
-
-// Bounds of Past: what an answer looks at. The newest say it best, and to read a record takes 10 microseconds.
-const (
-	maxSockets = 1000
-	maxTalks   = 1500
-	maxAfter   = 300
-)
-
-// Past is what the store has of a port, before a moment and some of what came after.
-type Past struct {
-	Lines []Line // in the order of their time
-	// Since is from when on all of the port's records were looked at; zero: all were. Of sockets, more was.
-	Since time.Time
-}
-
-// Past looks for the records of a port about a moment; the zero one is now.
-func (r *Reader) Past(ctx context.Context, port uint16, at time.Time) (p Past, err error) {
-	var keys []key
-	until, after := spanOf(time.Time{}, at), spanOf(at.Add(1), time.Time{})
-	for _, l := range []lookup{asSocket, asServer, asClient} {
-		most := maxTalks
-		if l == asSocket {
-			most = maxSockets
-		}
-		found, err := r.near(ctx, l, port, until, most, true)
-		if err != nil {
-			return p, err
-		}
-		if len(found) == most {
-			if oldest := time.Unix(0, found[most-1].time); oldest.After(p.Since) {
-				p.Since = oldest
-			}
-		}
-		keys = append(keys, found...)
-		if !at.IsZero() {
-			if found, err = r.near(ctx, l, port, after, maxAfter, false); err != nil {
-				return p, err
-			}
-			keys = append(keys, found...)
-		}
-	}
-	slices.SortFunc(keys, key.compare)
-	for l, err := range r.fetch(ctx, slices.Compact(keys)) {
-		if err != nil {
-			return p, err
-		}
-		p.Lines = append(p.Lines, l)
-	}
-	return p, nil
 }
 
 // near finds the records that are nearest to one end of a span, the nearest first.

@@ -7,8 +7,11 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Reader reads a store that may be written meanwhile. It is safe for concurrent use.
@@ -17,10 +20,14 @@ type Reader struct {
 	path string
 }
 
-// Read opens a store to be read. The error is fs.ErrNotExist where there is none.
+// Read opens a store to be read. The error is fs.ErrNotExist where there is none, fs.ErrPermission where it may not be read.
 func Read(path string) (*Reader, error) {
 	if _, err := os.Stat(path); err != nil {
 		return nil, err
+	}
+	// Not by opening it: to close it again would drop SQLite's locks in this process (fcntl(2)).
+	if err := unix.Faccessat(unix.AT_FDCWD, path, unix.R_OK, unix.AT_EACCESS); err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
 	db, version, err := openToRead(path, "ro")
 	if err != nil && !written(path) {
@@ -71,19 +78,21 @@ type Status struct {
 	First, Last time.Time // zero: it is empty
 	Rows        int64
 	Bytes       int64  // of pages in use
+	Disk        int64  // of its files
 	Folded      uint64 // connections and failures that were counted in place of being kept
 	Lost        uint64 // events and records, as its lost records say
 }
 
 // Status looks at the whole store, which takes a moment for a large one.
 func (r *Reader) Status(ctx context.Context) (s Status, err error) {
-	var last, folded, lost sql.NullInt64
+	var last, folded, under, lost sql.NullInt64
 	sum := "SELECT sum(json_extract(line, '$.count')) FROM records WHERE " + notes + " AND event = ?"
 	s.First, err = r.Remembers(ctx)
 	err = errors.Join(err,
 		r.db.QueryRowContext(ctx, "SELECT max(time) FROM records WHERE hour = (SELECT max(hour) FROM records)").Scan(&last),
 		r.db.QueryRowContext(ctx, "SELECT count(*) FROM records").Scan(&s.Rows),
 		r.db.QueryRowContext(ctx, sum, "summary").Scan(&folded),
+		r.db.QueryRowContext(ctx, "SELECT sum(json_extract(line, '$.count')) FROM running").Scan(&under),
 		r.db.QueryRowContext(ctx, sum, "lost").Scan(&lost),
 	)
 	if err != nil {
@@ -92,7 +101,12 @@ func (r *Reader) Status(ctx context.Context) (s Status, err error) {
 	if last.Valid {
 		s.Last = time.Unix(0, last.Int64)
 	}
-	s.Folded, s.Lost = uint64(folded.Int64), uint64(lost.Int64)
+	s.Folded, s.Lost = uint64(folded.Int64+under.Int64), uint64(lost.Int64)
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		if info, err := os.Stat(r.path + suffix); err == nil {
+			s.Disk += info.Size()
+		}
+	}
 	s.Bytes, err = usedBytes(r.db)
 	return s, err
 }

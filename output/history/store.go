@@ -28,8 +28,10 @@ const (
 	dirMode  = 0o750
 	fileMode = 0o640
 	group    = "looptrace"
+	// lockSuffix makes the name of the file that the writer holds.
+	lockSuffix = ".lock"
 	// schemaVersion counts changes of the tables; migrations has the way from each to the next.
-	schemaVersion = 3
+	schemaVersion = 4
 )
 
 const hour = int64(time.Hour)
@@ -74,6 +76,15 @@ INSERT INTO programs SELECT path, min(time), max(time) FROM (
 	UNION ALL SELECT json_extract(line, '$.client.process.executable.path'), time FROM records WHERE event = 'connect'
 	UNION ALL SELECT json_extract(line, '$.server.process.executable.path'), time FROM records WHERE event = 'connect'
 ) WHERE path IS NOT NULL GROUP BY path;
+`, `
+-- What sort of visit to the port it is: more of a busy port can be counted than read. 0: none; NULL: an earlier version wrote it.
+ALTER TABLE records ADD COLUMN kind INTEGER;
+CREATE TABLE kinds (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
+INSERT INTO kinds VALUES (2, '{}'); -- the last that has another meaning
+DROP INDEX by_port;
+CREATE INDEX by_port ON records (hour, port, time, kind);
+-- Counts of the interval under way, for kill -9 not to take them along.
+CREATE TABLE running (id INTEGER PRIMARY KEY, time INTEGER NOT NULL, port INTEGER NOT NULL, line TEXT NOT NULL);
 `}
 
 // BusyError says that another process writes to the store.
@@ -83,6 +94,9 @@ type BusyError struct {
 }
 
 func (e *BusyError) Error() string {
+	if e.PID == 0 {
+		return fmt.Sprintf("store %s: another process writes to it already", e.Path)
+	}
 	return fmt.Sprintf("store %s: process %d writes to it already", e.Path, e.PID)
 }
 
@@ -94,7 +108,7 @@ func (e *BusyError) Hint() string {
 // lock takes the store for this process, until it ends or unlocks. The lock is the kernel's (flock(2)): it dies
 // with its holder.
 func lock(path string) (*os.File, error) {
-	f, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, fileMode)
+	f, err := os.OpenFile(path+lockSuffix, os.O_RDWR|os.O_CREATE, fileMode)
 	if err != nil {
 		return nil, err
 	}
@@ -120,12 +134,24 @@ func writeAt0(f *os.File, text string) error {
 	return err
 }
 
-// create opens the database for writing, made where it is not there, and brings it to this version.
-func create(path string) (_ *sql.DB, err error) {
+const (
+	pageSize = 4096 // SQLite's own
+	// mostLogPages is when the log is cleared, 16 MB: sooner, and pages that are written again and again go to the disk as often.
+	mostLogPages  = 4000
+	leastLogPages = 250
+)
+
+// logPagesFor gives a small store a small log: it is on the disk as well.
+func logPagesFor(maxMB int) int { return max(leastLogPages, min(mostLogPages, maxMB<<20/pageSize/8)) }
+
+// create opens the database for writing, made where it is not there, and brings it to this version. The log beside it
+// is cleared when it has so many pages, and cut to that after a reader held it up.
+func create(path string, logPages int) (_ *sql.DB, err error) {
 	if err := makeFile(path); err != nil {
 		return nil, err
 	}
-	db, err := open(path, "rw", "journal_mode(WAL)", "synchronous(NORMAL)", "wal_autocheckpoint(4000)", "cache_size(-16000)")
+	db, err := open(path, "rw", "auto_vacuum(INCREMENTAL)", "journal_mode(WAL)", "synchronous(NORMAL)",
+		fmt.Sprintf("wal_autocheckpoint(%d)", logPages), fmt.Sprintf("journal_size_limit(%d)", logPages*pageSize), "cache_size(-16000)")
 	if err != nil {
 		return nil, err
 	}

@@ -28,7 +28,7 @@ const (
 	// maxQueued bounds what waits for the disk, some 50,000 records: more than a second of saturated loopback.
 	maxQueued = 64 << 20
 	// tidyEvery is how often age and size are looked at.
-	tidyEvery = 10 * time.Second
+	tidyEvery = time.Second
 )
 
 // Place is where the losses of a store are, as `lost` records have it.
@@ -62,6 +62,7 @@ type Writer struct {
 	bytes   int
 	writing int // taken from the queue, and not committed
 	done    bool
+	ousted  error // another writer has the store
 
 	losses output.Losses
 }
@@ -74,6 +75,24 @@ type row struct {
 	event      string
 	line       string
 	programs   [2]string // paths of the executables that it names; "": none
+	visit      string    // text of its kind; "": kind says which
+	kind       int64
+
+	count  int64  // number of the count whose record it is; 0: of none
+	final  bool   // the count's interval is over
+	counts uint64 // how many the count is of
+}
+
+// weight is what is lost with a row, where so many of its count are in the store already.
+func (r *row) weight(stored uint64) uint64 {
+	switch {
+	case r.count == 0, r.counts == 0:
+		return 1
+	case !r.final:
+		return 0 // what comes later says it, too
+	default:
+		return r.counts - min(stored, r.counts)
+	}
 }
 
 // Open takes the store for this process and brings it to this version. A *BusyError says who else has it.
@@ -91,7 +110,11 @@ func Open(cfg Config) (*Writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	db, err := create(cfg.Path)
+	logPages := logPagesFor(cfg.MaxMB)
+	db, err := create(cfg.Path, logPages)
+	if err == nil {
+		err = settle(db)
+	}
 	if err != nil {
 		held.Close()
 		return nil, fmt.Errorf("open store %s: %w", cfg.Path, err)
@@ -99,7 +122,7 @@ func Open(cfg Config) (*Writer, error) {
 	w := &Writer{cfg: cfg, lock: held, full: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{})}
 	w.fold.init()
 	w.encoder = newEncoder()
-	go w.run(&disk{path: cfg.Path, db: db, inode: inodeAt(cfg.Path)}) // until Close
+	go w.run(&disk{path: cfg.Path, db: db, inode: inodeAt(cfg.Path), logPages: logPages, beside: besides(cfg.Path), say: cfg.Say}) // until Close
 	return w, nil
 }
 
@@ -131,6 +154,19 @@ func (w *Writer) keep(r *flow.Record) error {
 	return err
 }
 
+// tell writes counts, for good or as they are so far.
+func (w *Writer) tell(counts []*count, final bool) error {
+	for _, n := range counts {
+		b, err := w.encoder.row(n.told())
+		if err != nil {
+			return err
+		}
+		b.count, b.final, b.counts = n.number, final, n.record.Summary.Count
+		w.batch = append(w.batch, b)
+	}
+	return nil
+}
+
 // encoder makes rows of records. It is for one goroutine.
 type encoder struct {
 	json *output.JSON
@@ -149,6 +185,7 @@ func (e *encoder) row(r *flow.Record) (row, error) {
 	}
 	b := row{time: r.Time.UnixNano(), event: r.Event, line: string(bytes.TrimSuffix(e.line.Bytes(), []byte{'\n'}))}
 	e.line.Reset()
+	b.visit, b.kind = visitOf(r)
 	if r.HasPort {
 		b.port = sql.NullInt32{Int32: int32(r.Port), Valid: true}
 	}
@@ -171,18 +208,25 @@ func pathOf(a flow.Actor) string {
 	return a.P.ExePath
 }
 
-// Flush queues what was written since.
+// Flush queues what was written since. The error is a *BusyError where the store was deleted and another process made
+// it anew: nothing is written any more.
 func (w *Writer) Flush() error {
-	for _, r := range w.fold.due(time.Now()) {
-		if err := w.keep(r); err != nil {
-			return err
-		}
+	now := time.Now()
+	if err := errors.Join(w.tell(w.fold.due(now), true), w.tell(w.fold.underWay(now), false)); err != nil {
+		return err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.ousted != nil {
+		for i := range w.batch {
+			w.losses.Add(w.batch[i].weight(0))
+		}
+		w.batch = w.batch[:0]
+		return w.ousted
+	}
 	for _, b := range w.batch {
-		if w.bytes+len(b.line) > maxQueued || w.done {
-			w.losses.Add(1)
+		if w.bytes+len(b.line) > maxQueued && !b.final || w.done { // counts that are over are few
+			w.losses.Add(b.weight(0))
 			continue
 		}
 		w.bytes += len(b.line)
@@ -215,10 +259,7 @@ func (w *Writer) TakeLost() (uint64, time.Time) { return w.losses.Take() }
 // Close writes what is queued and gives the store back. Later calls return what the first did.
 func (w *Writer) Close() error {
 	w.closed.Do(func() {
-		for _, r := range w.fold.all(time.Now()) {
-			w.err = errors.Join(w.err, w.keep(r))
-		}
-		w.err = errors.Join(w.err, w.Flush())
+		w.err = errors.Join(w.tell(w.fold.all(), true), w.Flush())
 		w.mu.Lock()
 		w.done = true
 		w.mu.Unlock()
@@ -239,6 +280,13 @@ func (w *Writer) run(d *disk) {
 	failing := false
 	confessions := confessions{encoder: newEncoder()}
 	for {
+		if err := w.keepLock(); err != nil {
+			w.mu.Lock()
+			w.ousted = err
+			w.mu.Unlock()
+			d.close() // the files are another's
+			return
+		}
 		rows, done := w.take()
 		told, n := confessions.of(&w.losses)
 		err := w.commit(d, rows)
@@ -275,13 +323,34 @@ func (w *Writer) run(d *disk) {
 	}
 }
 
+// keepLock takes the lock anew where its file was deleted, for a second writer to find it. The error is a *BusyError
+// where that came first.
+func (w *Writer) keepLock() error {
+	if held, err := w.lock.Stat(); err == nil && sameFile(w.cfg.Path+lockSuffix, inodeOf(held)) {
+		return nil
+	}
+	anew, err := lock(w.cfg.Path)
+	var busy *BusyError
+	switch {
+	case errors.As(err, &busy):
+		return err
+	case err != nil: // such as a directory that is gone: it is tried again
+		return nil
+	}
+	w.lock.Close()
+	w.lock = anew
+	return nil
+}
+
 // commit writes rows, and counts those that it cannot: after one error it does not try the rest, which would each wait
 // for what the first waited for.
 func (w *Writer) commit(d *disk, rows []row) error {
 	for len(rows) > 0 {
 		some := rows[:min(len(rows), commitRows)]
 		if err := d.write(some); err != nil {
-			w.losses.Add(uint64(len(rows)))
+			for i := range rows {
+				w.losses.Add(d.weight(&rows[i]))
+			}
 			w.committed(len(rows))
 			return err
 		}

@@ -26,8 +26,11 @@ type Inquiry struct {
 	Past      []*Record // of the store, in any order, its start and stop records among them
 	Remembers time.Time // since when the store remembers; zero: there is none
 	Watches   []Watch   // when looptrace record wrote to the store, the first first
-	// LookedFrom is from when on all that the store has of these ports is in Past: what is older was too much. Zero: all is.
+	// LookedFrom is from when on all that the store has of these ports is in Past, one by one or counted: what is older
+	// was too much. Zero: all is.
 	LookedFrom time.Time
+	// Partial says that Past lacks some of it, before LookedFrom or after the moment asked about: counts are of what it has.
+	Partial bool
 	// FirstSeen is when the store first saw a program, by the path of its executable; it is asked for the
 	// programs that hold the ports.
 	FirstSeen map[string]time.Time

@@ -17,6 +17,7 @@ type visit struct {
 	count    uint64
 	hasBytes bool
 	c2s, s2c uint64
+	lacks    bool // it was counted without its bytes
 }
 
 // visitor is the connections of one program, or its failures of one kind.
@@ -141,14 +142,16 @@ func (p *visitor) who() (who Actor, parents []Ancestor) {
 func (p *visitor) finding(kind string) Finding {
 	who, parents := p.who()
 	f := Finding{Kind: kind, Process: who, Record: p.record(), Count: p.count, Until: p.last, Every: beat(p.starts())}
+	lacks := false
 	for _, v := range p.visits {
 		if f.From.IsZero() || v.from.Before(f.From) {
 			f.From = v.from
 		}
-		f.HasBytes = f.HasBytes || v.hasBytes
+		f.HasBytes, lacks = f.HasBytes || v.hasBytes, lacks || v.lacks
 		f.C2S += v.c2s
 		f.S2C += v.s2c
 	}
+	f.HasBytes = f.HasBytes && !lacks
 	if len(parents) == 1 { // each time another process, of the same parent
 		f.Ancestor = parents[0]
 	}
@@ -231,10 +234,47 @@ func (v *visitors) summary(x *explainer, r *Record) {
 	if who.P == nil && (s.Client.Comm != "" || s.Client.ExeName != "") {
 		who.P = &Process{Comm: s.Client.Comm, ExeName: s.Client.ExeName}
 	}
-	p := v.of(x.placeKey(r, who)).met(who, r, s.First, s.Last, s.Count)
-	if s.HasBytes {
+	if who.P != nil {
+		one := *who.P
+		one.Container = s.Client.Container
+		who.P = &one
+	}
+	group, full := v.alike(x, r, who)
+	if full.Known() {
+		who = full // which says more
+	}
+	p := group.met(who, r, s.First, s.Last, s.Count)
+	if p.lacks = !s.HasBytes; s.HasBytes {
 		p.hasBytes, p.c2s, p.s2c = true, s.C2S, s.S2C
 	}
+}
+
+// alike finds the program of a count, which has no command line that its name could come from, and its process if that is
+// among them.
+func (v *visitors) alike(x *explainer, r *Record, who Actor) (group *visitor, full Actor) {
+	for _, p := range v.list {
+		for _, o := range p.visits {
+			if !who.Known() || !o.who.Known() || x.place(o.record) != x.place(r) ||
+				o.who.P.Comm != who.P.Comm || o.who.P.ExeName != who.P.ExeName || o.who.P.Container != who.P.Container {
+				continue
+			}
+			if group = p; sameProcess(o.who.P, who.P) {
+				return p, o.who
+			}
+		}
+	}
+	if group == nil {
+		group = v.of(x.placeKey(r, who))
+	}
+	return group, Actor{}
+}
+
+// place is the network namespace of a record, 0 for that of who asks.
+func (x *explainer) place(r *Record) uint32 {
+	if x.here(r.Netns) {
+		return 0
+	}
+	return r.Netns
 }
 
 // tell says it of the programs in the namespace of who asks first.

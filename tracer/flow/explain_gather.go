@@ -19,7 +19,7 @@ func (x *explainer) gather() {
 		l.observe(r)
 		switch {
 		case r.Summary != nil:
-			if slices.ContainsFunc(q.Targets, func(t Target) bool { return t.Port == r.Port }) {
+			if named(q.Targets, netip.AddrPortFrom(r.Summary.Address, r.Port)) {
 				x.summaries = append(x.summaries, r)
 			}
 		case r.Errno != 0 && r.Event != "close" && (r.Sock != nil || r.Conn != nil) && x.concerns(r):

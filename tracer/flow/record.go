@@ -256,9 +256,13 @@ type StartRecord struct {
 	PID     int // looptrace's own: its sockets are never recorded
 }
 
-// SummaryRecord counts an interval's connections of two programs, on one port and with one outcome.
+// SummaryRecord counts an interval's connections of two programs, on one port and with one outcome. What it and its
+// record say beside the counts holds for each of them; what was not the same for all is not known.
 type SummaryRecord struct {
 	Client, Server Program
+	Address        netip.Addr // that was dialled
+	HasEphemeral   bool
+	Ephemeral      bool // the kernel picked the clients' ports
 	Count          uint64
 	HasBytes       bool
 	C2S, S2C       uint64
@@ -271,6 +275,10 @@ type SummaryRecord struct {
 type Program struct {
 	Comm, ExeName string
 	P             *Process
+	HasUser       bool
+	UID           uint32
+	Owner         string // user name of UID
+	Container     Container
 }
 
 // Handshake is how long handshakes took: percentiles, and the longest.

@@ -143,14 +143,14 @@ var (
 	hostName = regexp.MustCompile(`^[0-9_.-]*[A-Za-z][A-Za-z0-9_.-]*$`)
 	// zone is an IPv6 scope (RFC 4007, section 11), and the interface that ss prints after an IPv4 address.
 	zone = regexp.MustCompile(`%[A-Za-z0-9_.-]+`)
-	// protocol is what socat and many a log put before an address.
-	protocol = regexp.MustCompile(`(?i)^(?:tcp|udp)[46]?:`)
+	// protocol is what socat, gRPC and many a log put before an address.
+	protocol = regexp.MustCompile(`(?i)^(?:(?:tcp|udp)[46]?|ipv[46]):`)
 )
 
 // splitWord takes host and port from a word, "" where there is none of it. Pasted is a word of a longer text.
 // What comes after a further colon is dropped: 127.0.0.1:8080:80 is how Docker maps a port.
 func splitWord(word string, pasted bool) (host, port string) {
-	word = zone.ReplaceAllString(protocol.ReplaceAllString(word, ""), "")
+	word = zone.ReplaceAllString(protocol.ReplaceAllString(brackets.Replace(word), ""), "")
 	if isNumber(word) {
 		return anyHost, word
 	}
@@ -203,6 +203,9 @@ func splitIPv6(word string, pasted bool) (host, port string) {
 		return "", ""
 	}
 }
+
+// brackets are written in percent-encoding by gRPC, as in a URI: ipv6:%5B::1%5D:80.
+var brackets = strings.NewReplacer("%5B", "[", "%5D", "]")
 
 func isNumber(s string) bool {
 	return s != "" && strings.Trim(s, "0123456789") == ""
