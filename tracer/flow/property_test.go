@@ -170,7 +170,6 @@ type world struct {
 	sockOf  map[uint64]*truthSock
 	connOf  map[uint64]*truthConn
 	actorOf map[string]*creature // by "event id": who called
-	byExec  map[uint64]bool      // sockets that the program which a process became, or was, closed
 	why     map[uint64]refusal   // failed binds
 }
 
@@ -191,7 +190,7 @@ var (
 func newWorld(t *rapid.T) *world {
 	w := &world{
 		t: t, now: 1000 * msec, sockOf: map[uint64]*truthSock{}, connOf: map[uint64]*truthConn{},
-		actorOf: map[string]*creature{}, byExec: map[uint64]bool{}, why: map[uint64]refusal{},
+		actorOf: map[string]*creature{}, why: map[uint64]refusal{},
 	}
 	w.spawn(nil)
 	w.spawn(w.alive[0])
@@ -408,9 +407,6 @@ func (w *world) release(s *truthSock, by *creature, why uint16) {
 		}
 	}
 	w.actorOf[fmt.Sprint("release ", s.id)] = by
-	if why == ReasonClose && (w.ms()-by.start)*msec <= afterExec {
-		w.byExec[s.id] = true
-	}
 	w.tell(s.id, release(w.ms(), s.id, by.prog, s.addr.String(), append(s.opts(), reason(why, 9))...), "%v releases #%d", by, s.id)
 }
 
@@ -677,8 +673,6 @@ func (c *checker) among(r *Record, role string, a Actor, want []*creature) {
 func (c *checker) checkSock(r *Record) {
 	if s := c.w.sockOf[r.ID]; r.Preexisting {
 		c.among(r, "process", r.Sock.Process, s.ever)
-	} else if r.Event == "release" && c.w.byExec[r.ID] {
-		c.among(r, "process", r.Sock.Process, []*creature{c.w.actorOf[fmt.Sprint("release ", r.ID)]})
 	} else {
 		c.one(r, "process", r.Sock.Process, c.w.actorOf[fmt.Sprint(r.Event, " ", r.ID)])
 	}
