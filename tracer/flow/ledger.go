@@ -278,9 +278,6 @@ func (t *Table) released(ev *SockEvent) {
 	if k != nil && s.Process.P != nil && !k.mayHold(s.Process.P) {
 		s.Process, s.Reason, s.Exit = Actor{}, "", Exit{}
 	}
-	if k != nil && ev.Reason == ReasonClose && s.Process.P != nil && s.Process.P.execAt > k.since {
-		s.Process = closer(s.Process, ev.Time)
-	}
 	if !r.HasPort && k != nil && k.key.port == 0 {
 		t.forget(k)
 		return // bound, and never given a port
@@ -305,26 +302,6 @@ func (t *Table) released(ev *SockEvent) {
 	t.forget(k)
 	if !k.untold {
 		t.emit(r)
-	}
-}
-
-// The kernel closes what has O_CLOEXEC on its way out of execve(2), after the process has become the new program, which
-// never had it. A program that closes what it inherited has been started by then, which takes its loader longer.
-const (
-	atExec    = uint64(200 * time.Microsecond)
-	afterExec = uint64(10 * time.Millisecond) // on a busy machine; in between nobody can say
-)
-
-// closer gives who closed a socket that its process had before its last exec.
-func closer(a Actor, at uint64) Actor {
-	switch since := at - a.P.execAt; {
-	case since <= atExec:
-		a.P = a.P.before()
-		return a
-	case since <= afterExec:
-		return Actor{}
-	default:
-		return a
 	}
 }
 

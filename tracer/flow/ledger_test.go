@@ -139,26 +139,7 @@ var heldPorts = note(func(t *Table) string {
 })
 
 func TestRelease(t *testing.T) {
-	closed := func(after uint64) step { // by the exec at 105 ms, or some time after it
-		ev := sockEvent(KindRelease, 105, 1, srv, "127.0.0.1:80", []opt{reason(ReasonClose, 0)})
-		ev.Time += after
-		return observeSock(ev)
-	}
 	play(t, []scenario{
-		{
-			name: "closed by exec (O_CLOEXEC), by the program that it became, and nobody knows which", look: isSock,
-			steps: []step{
-				bind(100, 1, srv, "127.0.0.1:80"), exec(105, srv.as("job")), closed(20_000),
-				bind(100, 1, srv, "127.0.0.1:80"), closed(20 * msec), bind(100, 1, srv, "127.0.0.1:80"), closed(2 * msec),
-				bind(107, 1, srv, "127.0.0.1:80"), closed(3 * msec), // it was bound since
-			},
-			want: []string{
-				"100ms #1 bind srv/10 127.0.0.1:80", "105ms #1 release srv/10 127.0.0.1:80 held=5.02ms reason=close",
-				"100ms #1 bind job/10 127.0.0.1:80", "125ms #1 release job/10 127.0.0.1:80 held=25ms reason=close",
-				"100ms #1 bind job/10 127.0.0.1:80", "107ms #1 release - 127.0.0.1:80 held=7ms reason=close",
-				"107ms #1 bind job/10 127.0.0.1:80", "108ms #1 release job/10 127.0.0.1:80 held=1ms reason=close",
-			},
-		},
 		{
 			name: "connect() picked its port: held since then",
 			look: isSock,

@@ -197,7 +197,6 @@ func (ps *processes) exec(ev *ExecEvent) {
 			k.Ancestors, k.tree = ps.ancestors(parent), k.tree || parent.tree
 		}
 	}
-	k.was, k.execAt = k.image(), ev.Time
 	k.ParentPID = ev.ParentPID
 	k.UID, k.Owner = ev.Task.UID, ps.user(ev.Task.UID)
 	k.Comm = cString(ev.Comm[:])
@@ -208,20 +207,6 @@ func (ps *processes) exec(ev *ExecEvent) {
 	if ev.Cgroup != "" {
 		k.Container, k.Unit = ParseCgroup(ev.Cgroup)
 	}
-}
-
-// image is what exec replaces of a process.
-type image struct{ comm, exeName, exePath, argv, commandLine, execComm string }
-
-func (p *Process) image() image {
-	return image{p.Comm, p.ExeName, p.ExePath, p.Argv, p.CommandLine, p.execComm}
-}
-
-// before gives a process as it was before its last exec.
-func (p *Process) before() *Process {
-	q := *p
-	q.Comm, q.ExeName, q.ExePath, q.Argv, q.CommandLine, q.execComm = p.was.comm, p.was.exeName, p.was.exePath, p.was.argv, p.was.commandLine, p.was.execComm
-	return &q
 }
 
 // moved: a process is in another cgroup.

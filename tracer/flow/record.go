@@ -147,8 +147,6 @@ type Process struct {
 	forked   uint64 // when it had a child last
 	received uint64 // when it got a descriptor of a socket that holds a port from another
 	execComm string // as exec set it; a script's is the script
-	execAt   uint64 // when it executed something last
-	was      image  // what it was until then
 }
 
 // commLen is the longest comm (TASK_COMM_LEN without its NUL): a longer name is cut to it.
