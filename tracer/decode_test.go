@@ -378,13 +378,15 @@ func TestObserveMalformed(t *testing.T) {
 		{"rename but one byte", cut(taskRecord(flow.KindRename, 1), taskSize-1), errShort},
 		{"rename", taskRecord(flow.KindRename, 1), nil},
 		{"received", taskRecord(flow.KindReceived, 1), nil},
+		{"peer but one byte", cut(sockRecord(flow.KindPeer, 1), sockSize-1), errShort},
+		{"peer", sockRecord(flow.KindPeer, 1), nil},
 		{"exec as long as a fork", cut(execRecord("", "", ""), taskSize), errShort},
 		{"exec but one byte", cut(execRecord("", "", ""), execSize-1), errShort},
 		{"exec", execRecord("", "", ""), nil},
 		{"exec whose lengths are beyond its buffers", execRecord("a", "a", "a", 65535, 65535, 65535, 0), nil},
 		{"longer than its kind", append(connRecord(flow.KindConnect, 1), 1, 2, 3), nil},
 		{"kind 0", sockRecord(0, 1), errKind},
-		{"the next kind", sockRecord(flow.KindReceived+1, 1), errKind},
+		{"the next kind", sockRecord(flow.KindPeer+1, 1), errKind},
 		{"the last kind", sockRecord(65535, 1), errKind},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
