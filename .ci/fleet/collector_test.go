@@ -264,6 +264,7 @@ type counter struct {
 	events map[string]int
 	stop   []byte
 	kernel int
+	losses int // records that tell of a loss, whatever was lost
 }
 
 func (c *counter) Write(p []byte) (int, error) {
@@ -292,6 +293,7 @@ func (c *counter) line(line []byte) {
 		r.Event = "broken"
 	}
 	if r.Event == "lost" {
+		c.losses++
 		if r.Where != "otlp" {
 			c.kernel += r.Count
 		}
