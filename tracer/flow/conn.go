@@ -357,7 +357,9 @@ func (t *Table) waits(c *conn, ev *ConnEvent) {
 	}
 	w := timeWait{addr: end.Address, proc: end.Process, peer: netip.AddrPortFrom(peer.Address, peer.Port), since: ev.Time, ends: ev.Time + timeWaitLen}
 	if last := t.process(ev.Last, [16]byte{}); last.P != nil {
-		w.proc = last
+		if w.proc = last; end.Process.P == nil || !end.Process.P.mayPassTo(last.P) {
+			w.proc = Actor{} // a walk of the open files had it for a moment, as for a release
+		}
 	}
 	w.proc.Short, w.proc.Thread = false, ""
 	t.portOf(portKey{ev.Netns, end.Port, TCP}).keep(w)

@@ -130,6 +130,16 @@ func TestInTheWay(t *testing.T) {
 			want: []string{"140ms #20 bind oth/30 127.0.0.1:80 holder={time_wait kid/11 127.0.0.1:80 since=130ms expires=56s} errno=98"},
 		},
 		{
+			name: "a stranger that walked the open files as the end was closed is not its last owner",
+			cfg:  asks, look: failures,
+			steps: []step{
+				jiffies, serve(90, 1, srv, "127.0.0.1:80"), in.connect(100), in.accept(101, srv),
+				in.close(130, srv, closedBy(CloserServer), lastOf(oth)), release(131, 1, srv, "127.0.0.1:80"),
+				inUse(140, 20, oth, "127.0.0.1:80", held(8, nobody, stateTimeWait, "127.0.0.1:80", "127.0.0.1:40000", FlagOrphan).left(14_000)),
+			},
+			want: []string{"140ms #20 bind oth/30 127.0.0.1:80 holder={time_wait - 127.0.0.1:80 since=130ms expires=56s} errno=98"},
+		},
+		{
 			name: "who listened is dead, and a child of it holds the socket: the table of open files says so",
 			cfg:  asks, look: failures,
 			steps: []step{

@@ -313,9 +313,12 @@ func (k *sock) mayHold(p *Process) bool {
 	if p == k.proc.P || p == k.caller.P || p.received > 0 {
 		return true
 	}
-	return slices.ContainsFunc(k.holders, func(h Actor) bool {
-		return h.P == p || p.descends(h.P) || h.P.descends(p)
-	})
+	return slices.ContainsFunc(k.holders, func(h Actor) bool { return h.P == p || h.P.mayPassTo(p) })
+}
+
+// mayPassTo says whether another process can have got a descriptor of this one's: it is of its family, or has got some.
+func (p *Process) mayPassTo(to *Process) bool {
+	return to.received > 0 || to.descends(p) || p.descends(to)
 }
 
 func (p *Process) descends(from *Process) bool {
